@@ -1,0 +1,200 @@
+"""The cut: one cursor moves forward and what lies between is filed as a batch, or a batch is un-cut.
+
+A cut is one transaction: it records the superseded, files the batch, moves the cursor, and checks that the events of
+its range are all rows or superseded. Chunks keep each statement short; the fence makes them see one and the same log.
+"""
+
+import json
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from relay import csvline
+from relay.batches import BatchState, Cursor, Manifest
+from relay.errors import ConservationBroken
+from relay.events import SUPERSEDED_BY, Operation
+from relay.store.database import Connection, one, sql
+from relay.store.deployment import LayoutColumns
+from relay.store.lanes import Lanes, Lease, Target
+
+CHUNK_ROWS = 20_000
+"""Events looked at by one statement of a cut, or joined by one statement of a file."""
+
+
+HeaderOf = Callable[[LayoutColumns], tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """What a cut came to: the batch it filed, if any rows were left, and how many events it found superseded."""
+
+    batch_id: int | None
+    superseded: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Limits:
+    """What ends a file: the fence, rows, and bytes with the header of the layout."""
+
+    fence: int
+    rows_max: int
+    bytes_max: int
+    header_bytes: dict[int, int]
+
+
+@dataclass(slots=True)
+class _Taken:
+    """What a cut has taken so far."""
+
+    cut_to: int
+    rows: int = 0
+    bytes: int = 0
+    layout: int | None = None
+    superseded: int = 0
+    oldest: datetime | None = None
+
+
+class Cuts(Lanes):
+    """Cuts batches, un-cuts them, and reads their lines."""
+
+    async def cut(self, lease: Lease, target: Target, fence: int, header_of: HeaderOf) -> Cut:
+        """Cut one operation of an account up to the fence and file at most one batch. Raises LaneLost.
+
+        `target` limits rows and bytes of the file, header included; the cursor's own, smaller limits go before.
+        `header_of` names the columns for a layout's columns.
+        """
+        async with self.holding(lease) as connection:
+            cursor = await one(connection, "begin_cut", target.account, target.operation)
+            headers = await _headers(connection, target, header_of)
+            limits = _Limits(
+                fence=fence,
+                rows_max=min(target.rows_max, cursor["rows_max"] or target.rows_max),
+                bytes_max=min(target.bytes_max, cursor["bytes_max"] or target.bytes_max),
+                header_bytes={layout: len(csvline.record(header)) for layout, header in headers.items()},
+            )
+            taken = await _take(connection, target, cursor["position"], cursor["batch_id"], limits)
+            if taken.cut_to == cursor["position"]:
+                return Cut(None, 0)
+            await _check(connection, target, cursor["position"], taken)
+            if taken.rows and taken.layout is not None:
+                await connection.execute(
+                    sql("file_batch"),
+                    target.account,
+                    cursor["batch_id"],
+                    target.login,
+                    target.operation,
+                    taken.layout,
+                    list(headers[taken.layout]),
+                    cursor["position"],
+                    taken.cut_to,
+                    taken.rows,
+                    taken.bytes + limits.header_bytes[taken.layout],
+                    taken.oldest,
+                )
+            await connection.execute(sql("move_cursor"), target.account, target.operation, taken.cut_to)
+        return Cut(cursor["batch_id"] if taken.rows else None, taken.superseded)
+
+    async def uncut(self, lease: Lease, account: str, batch_id: int, reason: str) -> bool:
+        """Replace a batch that is ready or waiting and set its cursor back; False if it is neither. Raises LaneLost."""
+        async with self.holding(lease) as connection:
+            return bool(await connection.fetchval(sql("replace_batch"), account, batch_id, reason))
+
+    async def manifest(self, account: str, batch_id: int) -> Manifest:
+        """Read a batch's manifest and what its cursor remembers."""
+        row = await self.fetchrow("batch_manifest", account, batch_id)
+        if row is None:
+            raise LookupError(f"no batch {batch_id} of {account}")
+        return Manifest(
+            account=row["account"],
+            id=row["id"],
+            login=row["login"],
+            operation=Operation(row["operation"]),
+            layout=row["layout"],
+            header=tuple(row["header"]),
+            cut_from=row["cut_from"],
+            cut_to=row["cut_to"],
+            rows=row["rows"],
+            bytes=row["bytes"],
+            sha256=row["sha256"],
+            state=BatchState(row["state"]),
+            uploads=row["uploads"],
+            cursor=Cursor(
+                attempts=row["attempts"],
+                sent_to=row["sent_to"],
+                rows_max=row["rows_max"],
+                bytes_max=row["bytes_max"],
+                suspect_to=row["suspect_to"],
+                refused_lines=row["refused_lines"],
+                refused_from=row["refused_from"],
+            ),
+        )
+
+    async def lines(self, batch: Manifest) -> AsyncIterator[bytes]:
+        """Read a batch's lines in order, joined in chunks of a few MB; the header is not among them."""
+        last = batch.cut_from
+        while True:
+            row = await self.fetchrow(
+                "batch_lines",
+                batch.account,
+                batch.operation,
+                batch.cut_from,
+                batch.cut_to,
+                batch.id,
+                last,
+                CHUNK_ROWS,
+            )
+            if row is None or not row["rows"]:
+                return
+            last = row["last_id"]
+            yield row["lines"]
+
+    async def spooled(self, lease: Lease, batch: Manifest, sha256: str) -> None:
+        """Remember the hash of a batch's file. Raises LaneLost."""
+        async with self.holding(lease) as connection:
+            await connection.execute(sql("spool_batch"), batch.account, batch.id, sha256)
+
+
+async def _headers(connection: Connection, target: Target, header_of: HeaderOf) -> dict[int, tuple[str, ...]]:
+    rows = await connection.fetch(sql("find_layouts"), target.account, target.operation)
+    return {row["id"]: header_of(json.loads(row["columns"])) for row in rows}
+
+
+async def _take(connection: Connection, target: Target, position: int, batch_id: int, limits: _Limits) -> _Taken:
+    """Take events chunk by chunk until a limit, another layout or the fence is reached."""
+    taken = _Taken(cut_to=position)
+    while True:
+        chunk = await one(
+            connection,
+            "cut_chunk",
+            target.account,
+            target.operation,
+            taken.cut_to,
+            limits.fence,
+            CHUNK_ROWS,
+            sorted(SUPERSEDED_BY[target.operation]),
+            limits.rows_max - taken.rows,
+            limits.bytes_max - taken.bytes,
+            taken.layout,
+            batch_id,
+            taken.rows == 0,
+            list(limits.header_bytes),
+            list(limits.header_bytes.values()),
+        )
+        taken.cut_to = chunk["cut_to"]
+        taken.rows += chunk["rows"]
+        taken.bytes += chunk["bytes"]
+        taken.superseded += chunk["superseded"]
+        taken.layout = chunk["layout"] if taken.layout is None else taken.layout
+        taken.oldest = min(filter(None, (taken.oldest, chunk["oldest_received_at"])), default=None)
+        if chunk["taken"] < chunk["looked_at"] or chunk["looked_at"] < CHUNK_ROWS:
+            return taken
+
+
+async def _check(connection: Connection, target: Target, position: int, taken: _Taken) -> None:
+    """Each event of the range is a row or superseded; anything else would lose or double one, so nothing is filed."""
+    row = await one(connection, "count_range", target.account, target.operation, position, taken.cut_to)
+    if row["events"] != taken.rows + row["superseded"]:
+        raise ConservationBroken(
+            f"{target.account} {target.operation}: {row['events']} events in ({position}, {taken.cut_to}], "
+            f"but {taken.rows} rows and {row['superseded']} superseded"
+        )

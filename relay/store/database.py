@@ -1,0 +1,143 @@
+"""The connection to Postgres: named queries from `sql/queries`, one pool, and one exception for "not now"."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any, Self
+
+import asyncpg
+
+from relay.errors import Unavailable
+
+Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
+
+COMMAND_TIMEOUT_S = 60.0
+"""No statement of relay's takes this long on a healthy database; a cut of 200,000 rows takes about one second."""
+
+CONNECT_TIMEOUT_S = 4.0
+"""Webhooks get their 503 within five seconds, connecting included."""
+
+_NOT_NOW = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.QueryCanceledError,
+    asyncpg.InsufficientResourcesError,  # disk full, out of memory, too many connections
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+)
+
+
+def sql_directory() -> Path:
+    """The folder with `migrations` and `queries`: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).resolve().parent.parent
+    inside = package / "sql"
+    return inside if inside.is_dir() else package.parent / "sql"
+
+
+@cache
+def sql(name: str) -> str:
+    """The text of `sql/queries/<name>.sql`."""
+    return (sql_directory() / "queries" / f"{name}.sql").read_text(encoding="utf-8")
+
+
+@contextmanager
+def available() -> Iterator[None]:
+    """Turn every way in which Postgres can be gone into `Unavailable`, whose text names only the error's class."""
+    try:
+        yield
+    except _NOT_NOW as error:
+        if isinstance(error, asyncpg.InterfaceError) and isinstance(error, asyncpg.DataError):
+            raise
+        raise Unavailable(type(error).__name__) from error
+
+
+async def one(connection: Connection, name: str, *args: object) -> asyncpg.Record:
+    """Run a named query that always has a row, on a connection at hand, and return the row."""
+    row = await connection.fetchrow(sql(name), *args)
+    if row is None:
+        raise LookupError(f"{name} returned no row")
+    return row
+
+
+async def _keep(_: object) -> None:
+    """Reset nothing when a connection goes back: nothing is set outside transactions, and it costs a fifth."""
+
+
+class Database:
+    """A pool of connections that runs named queries. Every method raises `Unavailable` when Postgres is gone."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls, url: str, *, connections_max: int = 10, statement_cache: int = 100
+    ) -> AsyncIterator[Self]:
+        """Open a pool. Nothing is connected yet, so that relay can start before Postgres does.
+
+        `statement_cache` must be 0 behind a pooler in transaction mode.
+        """
+        pool = await asyncpg.create_pool(
+            url,
+            min_size=0,
+            max_size=connections_max,
+            timeout=CONNECT_TIMEOUT_S,
+            command_timeout=COMMAND_TIMEOUT_S,
+            statement_cache_size=statement_cache,
+            reset=_keep,
+        )
+        database = cls(pool)
+        try:
+            yield database
+        finally:
+            await database.close()
+
+    async def close(self) -> None:
+        """Close the pool, by force where a connection does not end in time."""
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                await self._pool.close()
+        except TimeoutError:
+            self._pool.terminate()
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """Borrow a connection."""
+        with available():
+            async with self._pool.acquire(timeout=CONNECT_TIMEOUT_S) as connection:
+                yield connection
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """Run one READ COMMITTED transaction: committed at the end, rolled back on an exception."""
+        async with self.connection() as connection, connection.transaction():
+            yield connection
+
+    async def fetch(self, name: str, *args: object) -> list[asyncpg.Record]:
+        """Run a named query and return its rows."""
+        async with self.connection() as connection:
+            return await connection.fetch(sql(name), *args)
+
+    async def fetchrow(self, name: str, *args: object) -> asyncpg.Record | None:
+        """Run a named query and return its first row."""
+        async with self.connection() as connection:
+            return await connection.fetchrow(sql(name), *args)
+
+    async def fetchval(self, name: str, *args: object) -> Any:  # noqa: ANN401 (the query says the type)
+        """Run a named query and return the first column of its first row."""
+        async with self.connection() as connection:
+            return await connection.fetchval(sql(name), *args)
+
+    async def execute(self, name: str, *args: object) -> None:
+        """Run a named query for its effect."""
+        async with self.connection() as connection:
+            await connection.execute(sql(name), *args)

@@ -1,0 +1,153 @@
+"""Settling: an upload begins and ends, and what it came to is written down in one transaction with the lane's lease."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from relay.batches import LineRejection, Manifest, Settlement
+from relay.errors import Conflict
+from relay.events import Operation
+from relay.store.cuts import Cuts
+from relay.store.database import Connection, sql
+from relay.store.lanes import Lease
+
+MESSAGE_CHARACTERS_MAX = 1000
+"""A vendor's message about a line is kept up to this length."""
+
+
+@dataclass(frozen=True, slots=True)
+class UploadRecord:
+    """What is remembered of one upload; `excerpt` holds no customers' data."""
+
+    outcome: str
+    reason: str
+    http_status: int | None = None
+    bytes_sent: int = 0
+    excerpt: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What a settlement wrote: lines rejected, and by operation the events appended again."""
+
+    rejected: int
+    again: Mapping[Operation, int]
+
+
+class Settling(Cuts):
+    """Begins uploads and settles them."""
+
+    async def begin_upload(self, lease: Lease, batch: Manifest, calls_per_day: int | None) -> int | None:
+        """Mark a batch as uploading, count the call and return the upload's number; None if the day's calls are spent.
+
+        Committed before a byte is sent. Raises LaneLost, or Conflict if the batch is not waiting for an upload.
+        """
+        async with self.holding(lease) as connection:
+            if not await connection.fetchval(sql("count_call"), lease.login, calls_per_day):
+                return None
+            number: int | None = await connection.fetchval(sql("begin_upload"), batch.account, batch.id)
+            if number is None:
+                raise Conflict(f"batch {batch.id} is not waiting for an upload")
+            return number
+
+    async def wait_for_quota(self, lease: Lease) -> None:
+        """Let the lane wait until the vendor's next day. Raises LaneLost."""
+        async with self.holding(lease) as connection:
+            await connection.execute(sql("settle_lane"), lease.login, None, True, "quota", None, "", None, True)
+
+    async def settle(
+        self, lease: Lease, batch: Manifest, number: int, upload: UploadRecord, settlement: Settlement, fingerprint: str
+    ) -> Settled:
+        """Write down what an upload came to, all or nothing.
+
+        `fingerprint` is remembered with a pause, so that other settings may go on. Raises LaneLost: then nothing was
+        written.
+        """
+        async with self.holding(lease) as connection:
+            await connection.execute(
+                sql("end_upload"),
+                batch.account,
+                batch.id,
+                number,
+                upload.http_status,
+                upload.outcome,
+                upload.reason,
+                upload.bytes_sent,
+                upload.excerpt,
+            )
+            rejected = await _reject(connection, batch, settlement.rejections)
+            settled = await connection.fetchval(
+                sql("settle_batch"),
+                batch.account,
+                batch.id,
+                settlement.state,
+                settlement.reason,
+                rejected,
+                settlement.refused,
+            )
+            if not settled:
+                raise Conflict(f"batch {batch.id} is not uploading")
+            if settlement.take_back_from is not None:
+                await connection.execute(
+                    sql("take_back_refused"), batch.account, batch.operation, settlement.take_back_from
+                )
+            await _settle_cursor(connection, batch, settlement)
+            await connection.execute(
+                sql("settle_lane"),
+                lease.login,
+                settlement.lane_delay_s,
+                settlement.lane_until_next_day,
+                settlement.wait_reason,
+                settlement.pause,
+                settlement.reason if settlement.pause else "",
+                fingerprint,
+                settlement.proven,
+            )
+            again: Counter[Operation] = Counter()
+            if settlement.send_again:
+                rows = await connection.fetch(sql("append_again"), batch.account, batch.id, number)
+                again.update(Operation(row["operation"]) for row in rows)
+        return Settled(rejected, again)
+
+    async def retry_batch(self, account: str, batch_id: int) -> int:
+        """Append a batch's dead letters again, as they were; return how many. None are left the second time."""
+        async with self.transaction() as connection:
+            return len(await connection.fetch(sql("retry_batch"), account, batch_id))
+
+    async def dismiss_batch(self, account: str, batch_id: int) -> int:
+        """Dismiss a batch's dead letters; return how many. None are left the second time."""
+        return int(await self.fetchval("dismiss_batch", account, batch_id))
+
+
+async def _reject(connection: Connection, batch: Manifest, rejections: Sequence[LineRejection]) -> int:
+    """Write down refused lines; return how many of them count as rejected (the unconfirmed do not)."""
+    if not rejections:
+        return 0
+    rows = await connection.fetch(
+        sql("reject_lines"),
+        batch.account,
+        batch.id,
+        [r.line for r in rejections],
+        [r.message.replace("\0", "")[:MESSAGE_CHARACTERS_MAX] for r in rejections],
+        [r.unconfirmed for r in rejections],
+        batch.cursor.sent_to,
+    )
+    return sum(not row["unconfirmed"] for row in rows)
+
+
+async def _settle_cursor(connection: Connection, batch: Manifest, settlement: Settlement) -> None:
+    cursor = settlement.cursor
+    await connection.execute(
+        sql("settle_cursor"),
+        batch.account,
+        batch.operation,
+        cursor.attempts,
+        settlement.delay_s,
+        cursor.sent_to,
+        cursor.rows_max,
+        cursor.bytes_max,
+        cursor.suspect_to,
+        cursor.refused_lines,
+        cursor.refused_from,
+        settlement.position,
+    )
