@@ -1,0 +1,121 @@
+"""The process's own settings, from the environment."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+
+from relay.errors import FieldError, SettingsError
+from relay.events import Keys
+from relay.settings.base import Model, Secret
+from relay.settings.mistakes import mistakes
+
+SECRET_BYTES_MIN = 16
+"""A deployment's secret shorter than this could be guessed, and with it every customer's hash."""
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+def _lower(given: object) -> object:
+    return given.lower() if isinstance(given, str) else given
+
+
+class Database(Model):
+    """Where the log is: all that `relay migrate` needs."""
+
+    model_config = ConfigDict(alias_generator=lambda field: f"RELAY_{field.upper()}", validate_by_name=True)
+
+    database_url: Secret
+
+    @field_validator("database_url")
+    @classmethod
+    def _postgres(cls, url: Secret) -> Secret:
+        if not url.value.startswith(("postgresql://", "postgres://")):
+            raise ValueError("should begin with postgresql://")
+        return url
+
+
+class Process(Database):
+    """What one process needs to know before it reads the TOML file. Each field is a variable: `port` is RELAY_PORT."""
+
+    secret_key: Secret
+    config: Path = Path("relay.toml")
+    spool_dir: Path = Path("/var/spool/relay")
+    host: str = "0.0.0.0"  # noqa: S104 - webhooks come from other machines
+    port: Port = 8080
+    ops_host: str = "0.0.0.0"  # noqa: S104 - so do Prometheus and the kubelet
+    ops_port: Port = 9090
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = "info"
+    round_s: float = Field(default=1.0, gt=0, le=60)
+    lease_s: float = Field(default=60.0, ge=5, le=3600)
+    uploads_max: int = Field(default=16, ge=1, le=1000)
+    database_statement_cache: int = Field(default=100, ge=0, le=10_000)
+    body_bytes_max: int = Field(default=10_000_000, ge=1_000, le=1_000_000_000)
+
+    @field_validator("secret_key")
+    @classmethod
+    def _long_enough(cls, key: Secret) -> Secret:
+        if len(key.value.encode()) < SECRET_BYTES_MIN:
+            raise ValueError(f"should have {SECRET_BYTES_MIN} bytes or more; {_MAKE_A_KEY}")
+        return key
+
+    @property
+    def keys(self) -> Keys:
+        """What customers and webhooks are hashed with."""
+        return Keys(self.secret_key.value.encode())
+
+
+_MAKE_A_KEY = "`openssl rand -hex 32` makes one"
+_NOT_SET = {
+    "RELAY_DATABASE_URL": "is not set: it is the URL of a Postgres 15 or newer, as in postgresql://relay@db.example.com/"
+    "relay; `relay demo` needs none and shows relay at work",
+    "RELAY_SECRET_KEY": f"is not set, nor RELAY_SECRET_KEY_FILE: {_MAKE_A_KEY}; it must never change afterwards",
+}
+_SERVICE_LINK = "looks like a link that Kubernetes adds for a service of this name: set `enableServiceLinks: false`"
+
+
+def process(env: Mapping[str, str]) -> Process:
+    """Read the process's settings; a variable that is empty counts as not set.
+
+    RELAY_DATABASE_URL and RELAY_SECRET_KEY may also be in files, named by the same variables with _FILE at the end.
+    Raises SettingsError with all mistakes, each with the variable's name and never with its value.
+    """
+    return _read(Process, env)
+
+
+def database_url(env: Mapping[str, str]) -> Secret:
+    """Read the one setting that `relay migrate` needs. Raises SettingsError as `process` does."""
+    return _read(Database, env).database_url
+
+
+_Read = TypeVar("_Read", bound=Database)
+
+
+def _read(model: type[_Read], env: Mapping[str, str]) -> _Read:
+    names = [f"RELAY_{field.upper()}" for field in model.model_fields]
+    given: dict[str, object] = {name: env[name] for name in names if env.get(name)}
+    problems: list[FieldError] = []
+    for name in names:
+        if name in _NOT_SET and env.get(f"{name}_FILE"):
+            if name in given:
+                problems.append(FieldError(name, f"is set, and so is {name}_FILE: one of them is enough"))
+            given[name] = {"file": env[f"{name}_FILE"]}
+    found: _Read | None = None
+    try:
+        found = model.model_validate(given)
+    except ValidationError as error:
+        problems += [_helpful(problem, given) for problem in mistakes(error, given, lambda _: names)]
+    if found is None or problems:
+        # Outside of `except`: pydantic's error, which quotes what was given, must not be chained to ours.
+        raise SettingsError(problems)
+    return found
+
+
+def _helpful(problem: FieldError, given: Mapping[str, object]) -> FieldError:
+    value = given.get(problem.field)
+    if value is None:
+        return FieldError(problem.field, _NOT_SET[problem.field])
+    if isinstance(value, str) and value.startswith("tcp://"):
+        return FieldError(problem.field, _SERVICE_LINK)
+    return problem

@@ -1,0 +1,102 @@
+"""Logins: one contract at a vendor each, with its credentials and limits, and what the vendor can do at all."""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from relay.events import Operation
+from relay.settings.base import Model, Seconds, Secret
+
+STATUS_HEADER = "状態"
+"""bme's permission column. Never mapped: an empty cell in it subscribes people again who left."""
+
+
+class LoginBase(Model):
+    """What every contract at a vendor has. `name` is the key in the TOML file."""
+
+    operations: ClassVar[frozenset[Operation]]
+    modes: ClassVar[frozenset[str]]
+    flush_after_default_s: ClassVar[float]
+
+    name: str = ""
+    base_url: str = Field(pattern=r"^https?://[^\s?#]+$")
+    connect_timeout_s: Seconds = 10
+    upload_timeout_s: Annotated[float, Field(gt=0, le=3600)] = 600
+    attempts_max: Annotated[int, Field(ge=1, le=1000)] = 10
+    rows_max: Annotated[int, Field(ge=1)] | None = None
+    unknown_address_messages: tuple[str, ...] = ()
+
+    @property
+    def file_bytes_max(self) -> int:
+        """The largest file this contract takes, in bytes."""
+        raise NotImplementedError
+
+    @property
+    def calls_per_day(self) -> int | None:
+        """The contract's calls a day, or None where the vendor counts none."""
+        return None
+
+    @property
+    def settle_after_s(self) -> float:
+        """How long the vendor may still be importing after it has taken a file."""
+        return 0
+
+
+class HaihaiLogin(LoginBase):
+    """One contract at 配配メール: `base_url` is the host of the contract."""
+
+    operations: ClassVar[frozenset[Operation]] = frozenset(Operation)
+    modes: ClassVar[frozenset[str]] = frozenset({"all", "create"})
+
+    vendor: Literal["haihai"]
+    aid: int = Field(ge=1)
+    login_id: str = Field(min_length=1)
+    transport_password: Secret
+    password_field: str = "transport_passwd"  # noqa: S105 - the name of a form field
+    server: Literal["shared", "dedicated"] = "shared"
+    file_bytes_limit: Annotated[int, Field(ge=1_000)] | None = None
+    calls_per_day_limit: Annotated[int, Field(ge=1)] | None = None
+    settle_wait_s: Seconds = 60
+    report_option: Literal[0, 1, 2] = 1
+    extra_fields: dict[str, Secret] = Field(default_factory=dict)
+
+    @property
+    def file_bytes_max(self) -> int:
+        """10 MB on a shared server, 30 MB on a dedicated one (haihai.txt), read as powers of ten to be safe."""
+        return self.file_bytes_limit or (10_000_000 if self.server == "shared" else 30_000_000)
+
+    @property
+    def calls_per_day(self) -> int | None:
+        """240 on a shared server, 86,400 on a dedicated one, reset at 00:00 Japan time."""
+        return self.calls_per_day_limit or (240 if self.server == "shared" else 86_400)
+
+    @property
+    def settle_after_s(self) -> float:
+        """Whether accepted files are imported in their order is not known, so relay waits between files."""
+        return self.settle_wait_s
+
+
+class BmeLogin(LoginBase):
+    """One contract at blastmail or blaynmail: the same REST API under two brands."""
+
+    operations: ClassVar[frozenset[Operation]] = frozenset(Operation) - {Operation.BAN}
+    modes: ClassVar[frozenset[str]] = frozenset({"all", "create", "update"})
+
+    vendor: Literal["blastmail", "blaynmail"]
+    base_url: str = Field(default="https://api.bme.jp/rest/1.0", pattern=r"^https?://[^\s?#]+$")
+    username: str = Field(min_length=1)
+    password: Secret
+    api_key: Secret
+    file_field: str = "import"
+    file_bytes_limit: Annotated[int, Field(ge=1_000)] = 10_000_000
+    token_renew_after_s: Annotated[float, Field(gt=0, le=3600)] = 3000
+    status_header: str = STATUS_HEADER
+
+    @property
+    def file_bytes_max(self) -> int:
+        """No limit is documented; a file of 10 MB takes the vendor over a minute already."""
+        return self.file_bytes_limit
+
+
+Login = HaihaiLogin | BmeLogin
+LoginModel = Annotated[Login, Field(discriminator="vendor")]

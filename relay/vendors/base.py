@@ -1,0 +1,195 @@
+"""What a vendor is to relay: facts about it, what to send for a batch, and how to read what comes back.
+
+An adapter is pure: it gets settings and bytes and answers with values; `relay.client` does all the talking. How to
+read a reply is in two steps, because a vendor names refused lines by number and repeats their content: `read` says what
+the reply claims, the caller fetches the claimed lines from the spooled file, and `judge` compares.
+
+What an HTTP status means by itself is one table for all vendors (`by_status`), and so is what may be kept of a reply
+(`excerpt`): replies repeat customers' lines and login replies hold tokens, so only what is listed there gets through.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Final, Protocol
+
+from relay import csvline
+from relay.batches import Busy, Misconfigured, Outcome, TooLarge, Unauthorized, Unknown
+from relay.events import Operation
+from relay.settings import Account, Column, Login
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """One multipart POST: the path below the login's base URL, the text parts in order, then the file part.
+
+    The text parts hold the login's secrets, so the repr leaves them out.
+    """
+
+    path: str
+    fields: tuple[tuple[str, str], ...] = field(repr=False)
+    file_field: str
+    file_name: str
+    file_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An HTTP answer. `truncated` says that `body` is not the whole body: cut off at the client's limit, or lost.
+
+    `retry_after_s` is the header's wish, if any. The repr leaves out what the vendor wrote: it may hold customers'
+    lines or a token.
+    """
+
+    status: int
+    content_type: str = field(repr=False)
+    body: bytes = field(repr=False)
+    truncated: bool = False
+    retry_after_s: float | None = None
+
+    @property
+    def text(self) -> str:
+        """The body as text: UTF-8, else CP932, else UTF-8 with what is broken replaced. Never raises."""
+        try:
+            return self.body.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            pass
+        try:
+            return csvline.decode(self.body)
+        except UnicodeDecodeError:
+            return self.body.decode("utf-8", "replace")
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A line that the vendor says it refused: its number (the header is 1), the content it repeats, its message."""
+
+    line: int
+    content: str = field(repr=False)
+    message: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """A reply that counts: to be judged against what was sent."""
+
+    success: int
+    failure: int
+    claims: tuple[Claim, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What was uploaded: for whom, what, how many rows (without the header)."""
+
+    login: Login
+    account: Account
+    operation: Operation
+    rows: int
+
+
+class Vendor(Protocol):
+    """One vendor. All methods are pure."""
+
+    needs_token: bool
+    """Whether uploads carry a token that a login call yields."""
+
+    imports_later: bool
+    """Whether the vendor imports after it has answered, so that the lane has to wait between files."""
+
+    def columns(self, login: Login, account: Account, operation: Operation) -> Mapping[str, Column]:
+        """Say what a line of this operation holds, by header: all mapped columns for upserts, else what is needed.
+
+        Every operation but `upsert` has the address column and at most constants: an opt-out needs no other data.
+        """
+
+    def upload_form(self, login: Login, account: Account, operation: Operation, token: str | None) -> Form:
+        """Say what to POST for a file. `token` is a string exactly where `needs_token`."""
+
+    def read(self, reply: Reply, sent: Sent) -> Outcome | Counted:
+        """Say what the reply to an upload claims.
+
+        5xx is `Unknown`, because the body had been sent, unless the vendor's own error code names the cause.
+        """
+
+    def judge(self, counted: Counted, sent: Sent, lines: Mapping[int, bytes]) -> Outcome:
+        """Compare the claims with the claimed `lines` of the file as sent (CP932 without line ends, by line number).
+
+        Counts that do not add up to the rows sent, a line out of range, or content that does not fit is `Unknown`.
+        """
+
+    def login_form(self, login: Login) -> tuple[str, tuple[tuple[str, str], ...]]:
+        """Say what to POST to get a token: the path below the base URL, the form's fields. Only with `needs_token`."""
+
+    def read_token(self, reply: Reply) -> str | Outcome:
+        """Read the token out of the answer to a login call, or say what the answer means. Only with `needs_token`.
+
+        No file has been sent yet, so what is not understood is `Transient`, never `Unknown`.
+        """
+
+
+def by_status(reply: Reply) -> Outcome | None:
+    """Say what an HTTP status means at any vendor; None for 200 and 400, which mean different things at each.
+
+    The vendors' documents name 200, 400, 401 and 500 only. The rest follows from who can mend it: a redirect or another
+    4xx answers the request as such and would answer the next one alike, so an operator has to act and nothing is burnt
+    (`Misconfigured`); 408, 1xx, 5xx and a 2xx that is not 200 leave open what arrived (`Unknown`).
+    """
+    said = excerpt(reply)
+    busy = Busy(said, reply.retry_after_s)
+    meanings: Mapping[int, Outcome | None] = {
+        HTTPStatus.OK: None,
+        HTTPStatus.BAD_REQUEST: None,
+        HTTPStatus.UNAUTHORIZED: Unauthorized(said),
+        HTTPStatus.FORBIDDEN: Unauthorized(said),
+        HTTPStatus.REQUEST_TIMEOUT: Unknown(said, timed_out=True),
+        HTTPStatus.CONFLICT: busy,
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE: TooLarge(said),
+        HTTPStatus.LOCKED: busy,
+        HTTPStatus.TOO_EARLY: busy,
+        HTTPStatus.TOO_MANY_REQUESTS: busy,
+    }
+    redirect_or_4xx = HTTPStatus.MULTIPLE_CHOICES <= reply.status < HTTPStatus.INTERNAL_SERVER_ERROR
+    return meanings.get(reply.status, Misconfigured(said) if redirect_or_4xx else Unknown(said))
+
+
+# -- what may be kept of a reply -------------------------------------------------------------------------------------
+
+CODE: Final = re.compile(r"(?<![0-9A-Za-z])814[0-9]{2}(?![0-9A-Za-z])")
+"""配配メール's error codes (haihai.txt): five digits that stand alone, not a part of a number or of an identifier."""
+
+_FAILURE = re.compile(r"Failure_[A-Za-z]+(?: [A-Za-z]+(?![^\"<\s.,;:\\]))*")
+_COUNT = re.compile(r"\b(success|failure)\b\"?\s*[:>]\s*\"?([0-9]{1,9})(?![0-9])")
+_CONTENT_TYPES = ("application/json", "application/xml", "text/html", "text/plain", "text/xml")
+_LOOKED_AT_BYTES = 65_536
+"""Codes, messages and counts stand at the head or the foot of a reply; the lines between are customers'."""
+
+
+def excerpt(reply: Reply) -> str:
+    """Tell what may be stored and shown of a reply, in one short line, never a customer's data or a token.
+
+    Only this gets through: the status, the size, a well-known content type, 814xx codes, the words of a `Failure_`
+    message (letters only, so no address), and the counts.
+    """
+    kept = [f"HTTP {reply.status}"]
+    kind = reply.content_type.partition(";")[0].strip().lower()
+    if kind in _CONTENT_TYPES:
+        kept.append(kind)
+    kept.append(f"{len(reply.body)} bytes" + (" (not whole)" if reply.truncated else ""))
+    text = _head_and_foot(reply)
+    kept += dict.fromkeys(CODE.findall(text))
+    if failure := _FAILURE.search(text):
+        kept.append(failure[0][:80])
+    counts: dict[str, str] = {}
+    for name, number in _COUNT.findall(text):
+        counts.setdefault(name, number)
+    kept += [f"{name} {number}" for name, number in counts.items()]
+    return ", ".join(kept)
+
+
+def _head_and_foot(reply: Reply) -> str:
+    if len(reply.body) <= 2 * _LOOKED_AT_BYTES:
+        return reply.text
+    cut = reply.body[:_LOOKED_AT_BYTES] + b"\n" + reply.body[-_LOOKED_AT_BYTES:]
+    return cut.decode("latin-1")  # characters may be cut in two, and what is looked for is ASCII

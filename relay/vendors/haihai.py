@@ -1,0 +1,123 @@
+"""配配メール: a file is taken at once and imported later; the answer never tells what became of it.
+
+The facts are from haihai.txt unless marked otherwise. Codes outrank the HTTP status, whatever it is: which status comes
+with which code is documented nowhere, and a code says more.
+"""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Final
+
+from relay.batches import Accepted, Misconfigured, Outcome, Quota, Unauthorized, Unknown
+from relay.events import Operation
+from relay.settings import Account, Column, HaihaiLogin, Login
+from relay.vendors.base import CODE, Counted, Form, Reply, Sent, by_status, excerpt
+
+IMPORT_TYPES: Mapping[Operation, int] = {
+    Operation.UPSERT: 0,
+    Operation.DELETE: 1,
+    Operation.STOP: 2,
+    Operation.BAN: 3,
+    Operation.ALLOW: 5,
+}
+"""登録, 削除, 停止, 禁止, 可能. There is no 4 (81431)."""
+
+OWN_FIELDS: Final = frozenset(
+    {"aid", "loginid", "import_type", "is_overwrite", "gid", "spid", "report_option", "csvfile"}
+)
+"""The parts that relay fills in itself; extra fields may not be called so."""
+
+_CODES: Mapping[str, Outcome] = {
+    "81401": Unauthorized("81401: the aid, the login id or the password is wrong"),
+    "81402": Unauthorized("81402: the address that relay sends from is not on the contract's list"),
+    # Seen in public clients, not in the document.
+    "81404": Quota("81404: the day's calls are spent"),
+    "81421": Misconfigured("81421: the aid is malformed"),
+    "81422": Misconfigured("81422: the login id is malformed"),
+    "81423": Misconfigured("81423: no password arrived; is `password_field` the right name?"),
+    "81431": Misconfigured("81431: the import type is not known"),
+    "81433": Misconfigured("81433: is_overwrite is neither 0 nor 1"),
+    "81435": Misconfigured("81435: there is no such group"),
+}
+
+
+def _own(login: Login) -> HaihaiLogin:
+    if not isinstance(login, HaihaiLogin):
+        raise TypeError(f"not a login at 配配メール: {login.name}")
+    return login
+
+
+class Haihai:
+    """配配メール's CSV import (`ac=ScheduleCsvImport`)."""
+
+    needs_token = False
+    imports_later = True
+
+    def columns(self, login: Login, account: Account, operation: Operation) -> Mapping[str, Column]:
+        """All mapped columns for upserts, else the address: import types 1, 2, 3 and 5 read nothing more."""
+        _own(login)
+        if operation is Operation.UPSERT:
+            return account.columns
+        return {account.address_header: account.columns[account.address_header]}
+
+    def upload_form(self, login: Login, account: Account, operation: Operation, token: str | None) -> Form:
+        """Name the parts in the document's order, the file last (a public client's order, seen to work)."""
+        own = _own(login)
+        if token is not None:
+            raise TypeError("配配メール knows no tokens")
+        fields = {
+            "aid": str(own.aid),
+            "loginid": own.login_id,
+            own.password_field: own.transport_password.value,
+            "import_type": str(IMPORT_TYPES[operation]),
+        }
+        if operation is Operation.UPSERT:
+            fields["is_overwrite"] = "0" if account.mode == "create" else "1"
+        if account.group_id is not None:
+            fields["gid"] = str(account.group_id)
+        if account.step_plan_id is not None:
+            fields["spid"] = str(account.step_plan_id)
+        fields["report_option"] = str(own.report_option)
+        fields.update({name: value.value for name, value in own.extra_fields.items()})
+        return Form("/?ac=ScheduleCsvImport", tuple(fields.items()), "csvfile", "customers.csv", "text/csv")
+
+    def read(self, reply: Reply, sent: Sent) -> Outcome:
+        """Read a code if there is one, else the status: 200 took the file, 400 found fault with the form.
+
+        A 400 is never the lines' fault: they are not looked at before the import, which is later. The body's format is
+        not documented, so a code is looked for anywhere in it. An unknown code beside a 200 says that something is
+        wrong, so that is not `Accepted`.
+        """
+        del sent  # nothing in the answer depends on it
+        codes = CODE.findall(reply.text)
+        for code in codes:
+            if meaning := _meaning(code):
+                return meaning
+        if outcome := by_status(reply):
+            return outcome
+        said = excerpt(reply)
+        if reply.status != HTTPStatus.OK:
+            return Misconfigured(said)
+        if codes or reply.truncated:
+            return Unknown(said)
+        return Accepted(said)
+
+    def judge(self, counted: Counted, sent: Sent, lines: Mapping[int, bytes]) -> Outcome:
+        """Never called: `read` yields no counts, the vendor answers before it counts."""
+        raise NotImplementedError("配配メール's answers hold no counts")
+
+    def login_form(self, login: Login) -> tuple[str, tuple[tuple[str, str], ...]]:
+        """Never called: every upload carries the password itself."""
+        raise NotImplementedError("配配メール knows no tokens")
+
+    def read_token(self, reply: Reply) -> str | Outcome:
+        """Never called: every upload carries the password itself."""
+        raise NotImplementedError("配配メール knows no tokens")
+
+
+def _meaning(code: str) -> Outcome | None:
+    if known := _CODES.get(code):
+        return known
+    if code[3] in "23":  # 8142x: who is asking, 8143x: what is asked for
+        return Misconfigured(f"{code}: 配配メール does not take a part of the form as it is")
+    return None

@@ -1,0 +1,1 @@
+"""relay's tests: unit (pure), integration (real Postgres, files, HTTP), acceptance (the whole), bench (by hand)."""

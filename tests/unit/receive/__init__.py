@@ -1,0 +1,1 @@
+"""Tests of receiving without a database."""

@@ -1,0 +1,1 @@
+"""Tests of `relay send` without a receiver."""

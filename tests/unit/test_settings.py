@@ -1,0 +1,307 @@
+"""Settings: all mistakes at once, each where the operator made it, and no secret's value in any message."""
+
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from relay.errors import SettingsError
+from relay.events import Operation
+from relay.settings import BmeLogin, HaihaiLogin, Settings, database_url, load, process
+
+EXAMPLE = """
+[sources.crm]
+signing_secrets = [{ env = "CRM_WEBHOOK_SECRET" }]
+accounts = ["newsletter", "members"]
+
+[logins.blast]
+vendor = "blastmail"
+username = "relay"
+password = { env = "BLASTMAIL_PASSWORD" }
+api_key = { file = "API_KEY_FILE" }
+
+[logins.haihai]
+vendor = "haihai"
+base_url = "https://haihai.example.jp"
+aid = 12
+login_id = "relay"
+transport_password = { env = "HAIHAI_PASSWORD" }
+
+[accounts.newsletter]
+login = "blast"
+
+[accounts.newsletter.columns]
+"E-Mail" = "email"
+"氏名" = "name"
+"生年月日" = { path = "birthday", type = "date" }
+
+[accounts.members]
+login = "haihai"
+operations = { "customer.banned" = "stop", "customer.allowed" = "ignore" }
+columns = { "mail" = "email", "rank" = { path = "rank", type = "choice", values = { "1" = "gold" } } }
+
+[api.tokens.ops]
+sha256 = "0000000000000000000000000000000000000000000000000000000000000000"
+scopes = ["read", "operate"]
+"""
+
+ENV = {"CRM_WEBHOOK_SECRET": "s3cret-crm", "BLASTMAIL_PASSWORD": "s3cret-blast", "HAIHAI_PASSWORD": "s3cret-haihai"}
+PROCESS = {"RELAY_DATABASE_URL": "postgresql://relay:s3cret@localhost/relay", "RELAY_SECRET_KEY": "s3cret-" + "k" * 16}
+
+
+def read(directory: Path, text: str, env: Mapping[str, str] = ENV) -> Settings:
+    """Load settings from a text."""
+    key = directory / "api-key"
+    key.write_text("s3cret-key\n", encoding="utf-8")
+    path = directory / "relay.toml"
+    path.write_text(text.replace("API_KEY_FILE", str(key)), encoding="utf-8")
+    return load(path, env)
+
+
+def problems(directory: Path, *changes: tuple[str, str], env: Mapping[str, str] = ENV) -> dict[str, str]:
+    """Load the example with changes that break it; return the message for each path."""
+    text = EXAMPLE
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    with pytest.raises(SettingsError) as caught:
+        read(directory, text, env)
+    assert "s3cret" not in "".join(traceback.format_exception(caught.value)) + repr(caught.value)
+    return {problem.field: problem.message for problem in caught.value.problems}
+
+
+def test_the_example_loads(tmp_path: Path) -> None:
+    """The whole file becomes models that know their names, with secrets from the environment and from files."""
+    settings = read(tmp_path, EXAMPLE)
+    blast, haihai = settings.logins["blast"], settings.logins["haihai"]
+    assert isinstance(blast, BmeLogin)
+    assert isinstance(haihai, HaihaiLogin)
+    assert (blast.password.value, blast.api_key.value) == ("s3cret-blast", "s3cret-key")
+    assert settings.sources["crm"].signing_secrets[0].value == "s3cret-crm"
+    assert [settings.accounts[name].name for name in ("newsletter", "members")] == ["newsletter", "members"]
+    assert settings.accounts["newsletter"].address_header == "E-Mail"
+    assert settings.accounts["members"].operation("customer.banned") is Operation.STOP
+    assert settings.accounts["members"].operation("customer.allowed") is None
+    assert settings.api.tokens["ops"].name == "ops"
+    assert "s3cret" not in repr(settings)
+
+
+def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
+    """Mistakes of every kind and in every part come together, each with its path as written in the file."""
+    found = problems(
+        tmp_path,
+        ('accounts = ["newsletter", "members"]', 'accounts = ["newsleter", "members", "members"]\norder_by = "chance"'),
+        ('username = "relay"', "flush = 1"),
+        ("aid = 12", 'aid = "twelve"'),
+        ('login = "haihai"', 'login = "hiahai"'),
+        ('type = "date"', 'type = "day"'),
+        ('"customer.banned" = "stop"', '"customer.banned" = "halt"'),
+        ('"read", "operate"', '"read", "write"'),
+    )
+    assert found.keys() == {
+        "sources.crm.accounts",
+        "sources.crm.order_by",
+        "logins.blast.username",
+        "logins.blast.flush",
+        "logins.haihai.aid",
+        "accounts.members.login",
+        'accounts.members.operations."customer.banned"',
+        'accounts.newsletter.columns."生年月日".type',
+        "api.tokens.ops.scopes[1]",
+    }
+    assert found["logins.blast.username"] == "is missing"
+    assert found["accounts.members.login"] == "there is no login `hiahai`; did you mean `haihai`?"
+    assert found['accounts.members.operations."customer.banned"'].startswith("should be 'upsert', 'delete', 'stop'")
+
+
+def test_several_mistakes_of_one_field_are_all_told(tmp_path: Path) -> None:
+    """A source that names an unknown account and a known one twice hears of both."""
+    with pytest.raises(SettingsError) as caught:
+        read(tmp_path, EXAMPLE.replace('["newsletter", "members"]', '["newsleter", "members", "members"]'))
+    assert [str(problem) for problem in caught.value.problems] == [
+        "sources.crm.accounts: there is no account `newsleter`; did you mean `newsletter`?",
+        "sources.crm.accounts: names `members` 2 times",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "field", "message"),
+    [
+        ('username = "relay"', 'user_name = "relay"', "logins.blast.user_name", "is unknown; did you mean `username`?"),
+        ('login_id = "relay"', 'loginid = "relay"', "logins.haihai.loginid", "is unknown; did you mean `login_id`?"),
+        ('path = "rank"', 'pth = "rank"', "accounts.members.columns.rank.pth", "is unknown; did you mean `path`?"),
+        (
+            'login = "blast"',
+            'login = "blast"\nflush_s = 1',
+            "accounts.newsletter.flush_s",
+            "did you mean `flush_after_s`?",
+        ),
+        ("[api.tokens.ops]", "[api.token.ops]", "api.token", "is unknown; did you mean `tokens`?"),
+        ("[sources.crm]", "[source.x]\n[sources.crm]", "source", "is unknown; did you mean `sources`?"),
+        ("scopes =", "xyz = 1\nscopes =", "api.tokens.ops.xyz", "is unknown; there are `scopes`, `sha256`"),
+        ('login = "blast"', 'login = "blast"\nname = "x"', "accounts.newsletter.name", "the name is the table's own"),
+        ("scopes =", 'name = "x"\nscopes =', "api.tokens.ops.name", "the name is the table's own"),
+        ("blastmail", "blastmial", "logins.blast.vendor", "should be one of 'haihai', 'blastmail', 'blaynmail'"),
+        ('vendor = "haihai"', "", "logins.haihai.vendor", "is missing"),
+        (
+            "https://haihai.example.jp",
+            "haihai.example.jp",
+            "logins.haihai.base_url",
+            "should be an http:// or https://",
+        ),
+        ("[logins.blast]", "[logins.Blast]", "logins.Blast", "a name has up to 63 lower-case letters"),
+        ("[sources.crm]", "[sources.relay]", "sources.relay", "is what relay calls itself"),
+        ("0000", "", "api.tokens.ops.sha256", "should be the SHA-256 of a token"),
+        ('"E-Mail" = "email"', "", "accounts.newsletter", "exactly one column must have the path of the address"),
+        (
+            '"氏名" = "name"',
+            '"氏名" = "name["',
+            'accounts.newsletter.columns."氏名"',
+            "neither a dotted path nor JMESPath",
+        ),
+        ('"氏名"', '"𠮷"', "accounts.newsletter.columns", "has no Shift_JIS (CP932) form"),
+        ('{ env = "HAIHAI_PASSWORD" }', "7", "logins.haihai.transport_password", 'expected { env = "NAME" }'),
+        ("BLASTMAIL_PASSWORD", "NO_SUCH", "logins.blast.password", "the environment has no variable NO_SUCH"),
+        ("API_KEY_FILE", "/no/such", "logins.blast.api_key", "cannot read the file /no/such: FileNotFoundError"),
+    ],
+)
+def test_each_mistake_says_where_and_what(tmp_path: Path, old: str, new: str, field: str, message: str) -> None:
+    """The path is the one in the file, and the message says what was expected or probably meant."""
+    found = problems(tmp_path, (old, new))
+    assert message in found[field]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'[sources.crm]\naccounts = ["a"\n\n[logins.x]\n', "is not TOML: Unclosed array (at line 4, column 1)"),
+        (b"[a]\n[a]\n", "is not TOML: Cannot declare ('a',) twice (at line 2, column 3)"),
+        ("# 設定".encode("cp932"), "is not UTF-8"),
+    ],
+)
+def test_unreadable_files_are_named(tmp_path: Path, content: bytes, message: str) -> None:
+    """What is no TOML is told with the file, line and column, without a traceback of its own."""
+    path = tmp_path / "relay.toml"
+    path.write_bytes(content)
+    with pytest.raises(SettingsError) as caught:
+        load(path, {})
+    assert [(p.field, p.message) for p in caught.value.problems] == [(str(path), message)]
+
+
+def test_a_missing_file_says_how_to_name_another(tmp_path: Path) -> None:
+    """Who has no relay.toml learns of RELAY_CONFIG."""
+    with pytest.raises(SettingsError, match=r"there is no such file; RELAY_CONFIG"):
+        load(tmp_path / "relay.toml", {})
+
+
+def test_an_empty_file_names_what_is_missing(tmp_path: Path) -> None:
+    """Sources, logins and accounts must be there, and not empty."""
+    with pytest.raises(SettingsError) as caught:
+        read(tmp_path, "[sources]\n")
+    assert [str(p) for p in caught.value.problems] == [
+        "accounts: is missing",
+        "logins: is missing",
+        "sources: needs at least one",
+    ]
+
+
+def test_inline_secrets_of_the_wrong_kind_are_not_quoted(tmp_path: Path) -> None:
+    """A secret written where another kind of value belongs is refused without being repeated."""
+    found = problems(
+        tmp_path,
+        ("aid = 12", 'aid = "s3cret-aid"'),
+        ('{ env = "HAIHAI_PASSWORD" }', '{ enw = "s3cret-inline" }'),
+        ('[{ env = "CRM_WEBHOOK_SECRET" }]', '"s3cret-crm"'),
+    )
+    assert found.keys() == {"logins.haihai.aid", "logins.haihai.transport_password", "sources.crm.signing_secrets"}
+
+
+def test_a_byte_order_mark_is_no_mistake(tmp_path: Path) -> None:
+    """Editors on Windows put one at the beginning."""
+    assert read(tmp_path, "\ufeff" + EXAMPLE).accounts
+
+
+# -- the environment -------------------------------------------------------------------------------------------------
+
+
+def refused(env: Mapping[str, str]) -> dict[str, str]:
+    """Read a process's settings that must be refused; return the message for each variable."""
+    with pytest.raises(SettingsError) as caught:
+        process(env)
+    assert "s3cret" not in "".join(traceback.format_exception(caught.value)) + repr(caught.value)
+    return {problem.field: problem.message for problem in caught.value.problems}
+
+
+def test_the_environment_has_defaults() -> None:
+    """Only the database and the secret must be given."""
+    found = process(PROCESS)
+    assert (found.config, found.port, found.ops_port) == (Path("relay.toml"), 8080, 9090)
+    assert (found.round_s, found.lease_s, found.uploads_max, found.body_bytes_max) == (1.0, 60.0, 16, 10_000_000)
+    assert found.database_url.value == PROCESS["RELAY_DATABASE_URL"]
+    assert found.keys.secret == PROCESS["RELAY_SECRET_KEY"].encode()
+    assert "s3cret" not in repr(found)
+
+
+def test_the_environment_is_read() -> None:
+    """Each field is a variable with RELAY_ in front; an empty variable counts as not set."""
+    given = {
+        "RELAY_PORT": "8888",
+        "RELAY_LOG_LEVEL": "DEBUG",
+        "RELAY_SPOOL_DIR": "/data",
+        "RELAY_HOST": "",
+        "OTHER": "x",
+    }
+    found = process(PROCESS | given)
+    assert (found.port, found.log_level, found.spool_dir, found.host) == (8888, "debug", Path("/data"), "0.0.0.0")  # noqa: S104
+
+
+def test_secrets_come_from_files_too(tmp_path: Path) -> None:
+    """Both secrets may be in files, without the newline at the end; giving one twice is a mistake."""
+    (tmp_path / "url").write_text("postgresql://relay@localhost/relay\n", encoding="utf-8")
+    (tmp_path / "key").write_text("k" * 16 + "\n", encoding="utf-8")
+    files = {"RELAY_DATABASE_URL_FILE": str(tmp_path / "url"), "RELAY_SECRET_KEY_FILE": str(tmp_path / "key")}
+    found = process(files)
+    assert found.database_url.value == "postgresql://relay@localhost/relay"
+    assert found.keys.secret == b"k" * 16
+    assert refused(files | PROCESS).keys() == {"RELAY_DATABASE_URL", "RELAY_SECRET_KEY"}
+
+
+def test_nothing_set_says_what_to_do() -> None:
+    """Who starts relay with nothing learns how the database is named, of the demo, and how to make a key."""
+    found = refused({})
+    assert found.keys() == {"RELAY_DATABASE_URL", "RELAY_SECRET_KEY"}
+    assert "postgresql://" in found["RELAY_DATABASE_URL"]
+    assert "relay demo" in found["RELAY_DATABASE_URL"]
+    assert "openssl rand -hex 32" in found["RELAY_SECRET_KEY"]
+
+
+def test_mistakes_in_the_environment_come_together() -> None:
+    """All variables that cannot work are told at once, without their values."""
+    found = refused(
+        {
+            "RELAY_DATABASE_URL": "mysql://relay:s3cret@localhost",
+            "RELAY_SECRET_KEY": "s3cret-short",
+            "RELAY_PORT": "70000",
+            "RELAY_OPS_PORT": "tcp://10.0.0.7:9090",
+            "RELAY_LOG_LEVEL": "loud",
+            "RELAY_LEASE_S": "soon",
+        }
+    )
+    assert found.keys() == {
+        "RELAY_DATABASE_URL",
+        "RELAY_SECRET_KEY",
+        "RELAY_PORT",
+        "RELAY_OPS_PORT",
+        "RELAY_LOG_LEVEL",
+        "RELAY_LEASE_S",
+    }
+    assert "16 bytes" in found["RELAY_SECRET_KEY"]
+    assert "enableServiceLinks" in found["RELAY_OPS_PORT"]
+
+
+def test_migrate_needs_the_database_only() -> None:
+    """The one who migrates needs no secret; without a URL the message is the same."""
+    assert database_url({"RELAY_DATABASE_URL": "postgresql://localhost/relay"}).value == "postgresql://localhost/relay"
+    with pytest.raises(SettingsError, match="relay demo"):
+        database_url({})

@@ -1,0 +1,92 @@
+"""No secret, address or name gets from a form or a reply into what is logged, stored or shown."""
+
+import pytest
+
+from relay.events import Operation
+from relay.settings import Login
+from relay.vendors import VENDORS, Claim, Counted, Reply, excerpt
+from tests.unit.vendors.made import CANARIES, account, bme_login, haihai_login, reply, sent
+
+LOGINS: dict[str, Login] = {
+    "haihai": haihai_login(extra_fields={"api_token": "canary-extra"}),
+    "blastmail": bme_login(),
+    "blaynmail": bme_login(vendor="blaynmail"),
+}
+PRIVATE = (*CANARIES, "taro", "example.jp", "髙橋", "090-1234-5678")
+
+BODIES = [
+    '{"accessToken":"canary-token"}',
+    "<authenticate><access_token>canary-token</access_token></authenticate>",
+    '{"error":{"message":"Failure_Data is incorrect taro@example.jp"}}',
+    '{"error":{"message":"Failure_Invalid: taro@example.jp canary-password"}}',
+    '{"error":{"message":"Failure_髙橋"}}',
+    "Failure_Illegal parameter canary-api-key",
+    '{"success":"0","failure":"2","details":{"detail":[{"content":"\\"taro@example.jp\\",\\"髙橋\\"","message":"taro@example.jp","lineNumber":2}]}}',
+    '{"success":0,"failure":1,"details":{"content":"\\"taro@example.jp\\"","message":"項目名 髙橋","lineNumber":2}}',
+    "81435 bad gid taro@example.jp canary-transport",
+    "<html><body>canary-extra taro@example.jp</body></html>",
+    '{"success": "taro", "failure": "090-1234-5678"}',
+    "x" * 200_000 + "canary-token taro@example.jp" + "x" * 200_000,
+]
+
+
+def private_in(text: str) -> list[str]:
+    """Name what of the private texts stands in a text."""
+    return [word for word in PRIVATE if word in text]
+
+
+@pytest.mark.parametrize("vendor", LOGINS)
+@pytest.mark.parametrize("body", BODIES, ids=range(len(BODIES)))
+def test_nothing_private_gets_out_of_a_reply(vendor: str, body: str) -> None:
+    """Not into the excerpt, nor an outcome's reason, nor a repr, at any status and in either encoding."""
+    adapter, login = VENDORS[vendor], LOGINS[vendor]
+    for status in (200, 301, 400, 401, 404, 413, 429, 500, 503):
+        for encoding in ("utf-8", "cp932"):
+            answer = reply(body.encode(encoding), status, "text/html; canary-token")
+            claimed = adapter.read(answer, sent(login, 1))
+            told = [repr(answer), excerpt(answer), repr(claimed)]
+            if isinstance(claimed, Counted):
+                lines = {2: '"taro@example.jp"'.encode("cp932")}
+                judged = adapter.judge(claimed, sent(login, 1), lines)
+                told.append(getattr(judged, "reason", ""))
+            if adapter.needs_token:
+                token = adapter.read_token(answer)
+                told.append("" if isinstance(token, str) else repr(token))
+            assert private_in("\n".join(told)) == []
+
+
+@pytest.mark.parametrize("vendor", LOGINS)
+@pytest.mark.parametrize("operation", Operation)
+def test_nothing_private_shows_in_a_repr(vendor: str, operation: Operation) -> None:
+    """Not of a form, a login, an account, what was sent, a reply or a claim."""
+    login = LOGINS[vendor]
+    if operation not in login.operations:
+        return
+    token = "canary-token" if VENDORS[vendor].needs_token else None
+    form = VENDORS[vendor].upload_form(login, account(login), operation, token)
+    shown = [form, login, sent(login), Claim(2, '"taro@example.jp"', "髙橋"), reply("canary-token")]
+    assert private_in(repr(shown).replace("hai.example.jp", "")) == []
+
+
+def test_an_excerpt_holds_what_an_operator_needs() -> None:
+    """Status, type, size, codes, the words of a failure, counts; and says when the reply was not whole."""
+    assert excerpt(reply('{"success":"1","failure":"2"}', content_type="application/json; charset=utf-8")) == (
+        "HTTP 200, application/json, 29 bytes, success 1, failure 2"
+    )
+    assert excerpt(reply("<success>1</success><failure>0</failure>", content_type="text/xml")) == (
+        "HTTP 200, text/xml, 40 bytes, success 1, failure 0"
+    )
+    assert excerpt(reply('{"error":{"message":"Failure_Request during processing"}}', 400, "")) == (
+        "HTTP 400, 57 bytes, Failure_Request during processing"
+    )
+    assert excerpt(reply("81401 unauthorized 81401 81435", 401, "text/plain")) == (
+        "HTTP 401, text/plain, 30 bytes, 81401, 81435"
+    )
+    assert excerpt(Reply(502, "image/x-taro", b"", truncated=True)) == "HTTP 502, 0 bytes (not whole)"
+
+
+def test_an_excerpt_of_a_long_reply_reads_head_and_foot() -> None:
+    """Counts are found at either end without reading megabytes of customers' lines."""
+    middle = "表" * 200_000
+    text = excerpt(reply(f'{{"success":"7",{middle}"failure":"3"}}'))
+    assert text.endswith("success 7, failure 3")
