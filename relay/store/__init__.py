@@ -4,10 +4,30 @@ from relay.store.append import Append, Appended
 from relay.store.cuts import Cut
 from relay.store.deployment import Deployment, LayoutColumns
 from relay.store.lanes import Lease, Target
+from relay.store.operating import Operating
 from relay.store.settling import Settled, Settling, UploadRecord
+from relay.store.telling import EventKey, Telling
+from relay.store.told import ToldBatch, ToldCursor, ToldEvent, ToldLane, ToldRejection, ToldUpload, Unsettled
 
-__all__ = ["Appended", "Cut", "LayoutColumns", "Lease", "Settled", "Store", "Target", "UploadRecord"]
+__all__ = [
+    "Appended",
+    "Cut",
+    "EventKey",
+    "LayoutColumns",
+    "Lease",
+    "Settled",
+    "Store",
+    "Target",
+    "ToldBatch",
+    "ToldCursor",
+    "ToldEvent",
+    "ToldLane",
+    "ToldRejection",
+    "ToldUpload",
+    "Unsettled",
+    "UploadRecord",
+]
 
 
-class Store(Deployment, Append, Settling):
+class Store(Deployment, Append, Settling, Operating, Telling):
     """All of relay's reads and writes. Every method raises `relay.errors.Unavailable` when Postgres is gone."""

@@ -63,3 +63,11 @@ class Deployment(Database):
             raise LookupError(f"no layout {layout} of {account}")
         columns: LayoutColumns = json.loads(text)
         return columns
+
+    async def open_batches(self) -> set[int]:
+        """Name the batches that are open: their files are still needed."""
+        return {row["id"] for row in await self.fetch("open_batches")}
+
+    async def unnamed_accounts(self, named: Iterable[str]) -> list[str]:
+        """Name accounts that the settings do not name, but that have events or files waiting: nobody sends them."""
+        return [row["account"] for row in await self.fetch("unnamed_accounts", list(named))]

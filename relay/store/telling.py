@@ -1,0 +1,109 @@
+"""Telling: what operators ask of the log. No query here walks over it: each begins at a key or at a cursor."""
+
+from collections.abc import Iterable
+
+from relay.batches import BatchState
+from relay.errors import ConservationBroken
+from relay.events import EventState, Operation
+from relay.store.database import Database
+from relay.store.told import ToldBatch, ToldCursor, ToldEvent, ToldLane, ToldRejection, ToldUpload, Unsettled
+
+EventKey = tuple[str, int]
+"""An account and an event's id."""
+
+_ID_MAX = 2**63 - 1
+
+
+class Telling(Database):
+    """Reads for the status API and the metrics."""
+
+    async def find_webhook(self, source: str, message_id: str) -> list[EventKey]:
+        """Find a webhook's events, by account; behind each the last one that relay appended again, if any."""
+        rows = await self.fetch("find_webhook", source, message_id)
+        return [(row["account"], row["id"]) for row in rows]
+
+    async def find_customer(self, accounts: Iterable[str], customer: bytes, limit: int) -> list[EventKey]:
+        """Find a customer's events in some accounts, in each up to `limit` of those that occurred last."""
+        rows = await self.fetch("find_customer", list(accounts), customer, limit)
+        return [(row["account"], row["id"]) for row in rows]
+
+    async def tell_events(self, events: Iterable[EventKey]) -> list[ToldEvent]:
+        """Tell what became of events, in no order. An unknown one is left out."""
+        wanted = list(events)
+        rows = await self.fetch("tell_events", [account for account, _ in wanted], [number for _, number in wanted])
+        lost = [row["event_id"] for row in rows if row["state"] is None]
+        if lost:
+            raise ConservationBroken(f"events {lost[:10]} are neither waiting nor superseded nor in a batch")
+        return [
+            ToldEvent(**{**row, "operation": Operation(row["operation"]), "state": EventState(row["state"])})
+            for row in rows
+        ]
+
+    async def tell_batches(
+        self,
+        account: str | None = None,
+        state: BatchState | None = None,
+        operation: Operation | None = None,
+        *,
+        below: int = _ID_MAX,
+        limit: int,
+    ) -> list[ToldBatch]:
+        """Tell up to `limit` batches with an id below `below`, the newest first."""
+        rows = await self.fetch("tell_batches", account, state, operation, below, limit)
+        return [
+            ToldBatch(
+                **{
+                    **row,
+                    "operation": Operation(row["operation"]),
+                    "header": tuple(row["header"]),
+                    "state": BatchState(row["state"]),
+                }
+            )
+            for row in rows
+        ]
+
+    async def tell_batch(self, batch_id: int) -> ToldBatch | None:
+        """Tell one batch; None if there is none."""
+        found = await self.tell_batches(below=batch_id + 1, limit=1)
+        return found[0] if found and found[0].id == batch_id else None
+
+    async def tell_uploads(self, account: str, batch_id: int) -> list[ToldUpload]:
+        """Tell a batch's uploads in their order."""
+        return [ToldUpload(**row) for row in await self.fetch("tell_uploads", account, batch_id)]
+
+    async def tell_rejections(self, account: str, batch_id: int, *, behind: int, limit: int) -> list[ToldRejection]:
+        """Tell up to `limit` of a batch's refused lines behind line `behind`, in their order."""
+        rows = await self.fetch("tell_rejections", account, batch_id, behind, limit)
+        return [ToldRejection(**row) for row in rows]
+
+    async def tell_cursors(self, accounts: Iterable[str]) -> list[ToldCursor]:
+        """Tell what each cursor of some accounts has to do."""
+        rows = await self.fetch("tell_cursors", list(accounts))
+        return [
+            ToldCursor(
+                **{
+                    **row,
+                    "operation": Operation(row["operation"]),
+                    "batch_state": BatchState(row["batch_state"]) if row["batch_state"] else None,
+                }
+            )
+            for row in rows
+        ]
+
+    async def tell_lanes(self, logins: Iterable[str]) -> dict[str, ToldLane]:
+        """Tell the lanes of some logins, by login; one that was never made is missing."""
+        rows = await self.fetch("tell_lanes", list(logins))
+        return {row["login"]: ToldLane(**row) for row in rows}
+
+    async def tell_unsettled(self) -> list[Unsettled]:
+        """Tell for every cursor how many events wait and how old the oldest is that is not settled.
+
+        It counts the events beyond the cursors, so that its time grows with what waits, not with the log.
+        """
+        rows = await self.fetch("tell_unsettled")
+        return [Unsettled(**{**row, "operation": Operation(row["operation"])}) for row in rows]
+
+    async def tell_dead_letters(self, accounts: Iterable[str]) -> dict[str, int]:
+        """Count the dead letters of some accounts: what a failed or unconfirmed batch holds, and refused lines."""
+        rows = await self.fetch("tell_dead_letters", list(accounts))
+        return {row["account"]: row["dead_letters"] for row in rows}

@@ -1,0 +1,145 @@
+"""What the store tells about events, batches, cursors and lanes: how they stood at one moment of Postgres's clock.
+
+Names that end in `_s` are seconds from that moment; what is over or was never set is 0 or None.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from relay.batches import BatchState
+from relay.events import EventState, Operation
+
+
+@dataclass(frozen=True, slots=True)
+class ToldEvent:
+    """One event and what became of it.
+
+    `source` and `message_id` are its webhook's, or relay's own where `again_of` names the original. `batch_id` is its
+    latest batch that is not replaced. `line` and `message` are set where the vendor refused its line; the message may
+    repeat the customer's data.
+    """
+
+    account: str
+    event_id: int
+    source: str
+    message_id: str
+    operation: Operation
+    occurred_at: datetime
+    received_at: datetime
+    again_of: int | None
+    state: EventState
+    superseded_by: int | None
+    retried_as: int | None
+    batch_id: int | None
+    batch_reason: str
+    dismissed: bool
+    line: int | None
+    message: str | None = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ToldBatch:
+    """One batch. `rows` and `bytes` are the file's, the header counted in `bytes` only."""
+
+    account: str
+    id: int
+    login: str
+    operation: Operation
+    header: tuple[str, ...]
+    cut_from: int
+    cut_to: int
+    rows: int
+    bytes: int
+    sha256: str | None
+    state: BatchState
+    reason: str
+    refused: bool
+    rejected: int
+    reported_success: int | None
+    reported_failure: int | None
+    oldest_received_at: datetime
+    created_at: datetime
+    ended_at: datetime | None
+    dismissed_at: datetime | None
+    retried_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class ToldUpload:
+    """One upload of a batch; without an outcome it is under way, or its replica has ended."""
+
+    number: int
+    started_at: datetime
+    ended_at: datetime | None
+    http_status: int | None
+    outcome: str | None
+    reason: str
+    bytes_sent: int
+    reply_excerpt: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToldRejection:
+    """One line that the vendor refused, with the webhook that it came from. The message may repeat customers' data."""
+
+    line: int
+    event_id: int
+    source: str | None
+    message_id: str | None
+    message: str = field(repr=False)
+    unconfirmed: bool
+    dismissed_at: datetime | None
+    retried_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class ToldCursor:
+    """How far an operation of an account has been cut, and what it has to do.
+
+    `batch_id` and `batch_state` are its open batch's; `first_id` and `first_age_s` those of the first event that waits
+    beyond the cursor; `again` says that relay has appended one of those again, so that they are due. `tried_reason`
+    is what the last upload came to where attempts have failed.
+    """
+
+    account: str
+    operation: Operation
+    position: int
+    attempts: int
+    rows_max: int | None
+    bytes_max: int | None
+    next_try_s: float
+    tried_reason: str
+    batch_id: int | None
+    batch_state: BatchState | None
+    first_id: int | None
+    first_age_s: float | None
+    again: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ToldLane:
+    """A login's lane: its lease, what it waits for, and why it pauses. `calls_today` counts the day of Japan."""
+
+    login: str
+    generation: int
+    leased: bool
+    leased_s: float
+    waits_until: datetime | None
+    wait_s: float
+    wait_reason: str
+    paused_at: datetime | None
+    pause_reason: str | None
+    pause_detail: str
+    paused_fingerprint: str | None
+    flush_to: int
+    calls_today: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unsettled:
+    """What one cursor has not settled: events that wait beyond it, and the age of the oldest that is not done with."""
+
+    account: str
+    operation: Operation
+    pending: int
+    oldest_s: float | None

@@ -1,0 +1,2 @@
+-- Name the batches that are open.
+select id from batch where state in ('ready', 'uploading', 'waiting')

@@ -1,0 +1,42 @@
+-- Tell what became of events, given by account and id. An event's state is the first that fits, so it has exactly one.
+select e.account, e.id as event_id, e.source, e.message_id, e.operation, e.occurred_at, e.received_at, e.again_of,
+       s.by_event_id as superseded_by, again.id as retried_as,
+       b.id as batch_id, coalesce(b.reason, '') as batch_reason,
+       coalesce(b.dismissed_at, r.dismissed_at) is not null as dismissed,
+       r.line, r.message,
+       case
+           when s.event_id is not null then 'superseded'
+           when e.id > coalesce(c.position, 0) then 'pending'
+           when again.id is not null then 'retried'
+           when r.unconfirmed then 'unconfirmed'
+           when r.line is not null then 'rejected'
+           else b.state
+       end as state
+from unnest($1::text[], $2::bigint[]) as n(account, id)
+join event e on e.account = n.account and e.id = n.id
+left join cursor c on c.account = e.account and c.operation = e.operation
+left join superseded s on s.account = e.account and s.event_id = e.id
+left join lateral (
+    select max(a.id) as id from event a
+    where a.account = e.account and a.again_of = coalesce(e.again_of, e.id) and a.id > e.id
+) again on true
+left join lateral (
+    -- the latest batch that holds it: where refused lines were taken back, ranges overlap, but never many of them
+    select near.id, near.state, near.reason, near.dismissed_at
+    from (
+        select * from batch
+        where account = e.account and operation = e.operation and cut_to >= e.id and state <> 'replaced'
+        order by cut_to
+        limit 20
+    ) near
+    where near.cut_from < e.id and e.id <= c.position and s.event_id is null
+    order by near.id desc
+    limit 1
+) b on true
+left join lateral (
+    select line, message, unconfirmed, dismissed_at
+    from rejection
+    where account = e.account and event_id = e.id
+    order by batch_id desc
+    limit 1
+) r on true

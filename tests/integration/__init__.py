@@ -1,0 +1,1 @@
+"""Tests against real Postgres, real files and real HTTP."""
