@@ -62,7 +62,8 @@ BUSY_DELAY_S = 30.0
 """How long to wait when a vendor is busy with another import and names no time itself."""
 
 REFUSED_LINES_MAX = 3
-"""So many single lines refused in a row, nothing delivered between, mean that the settings are wrong, not the lines."""
+"""So many single lines refused in a row, nothing ended otherwise between, mean that the settings are wrong, not the
+lines."""
 
 
 # -- what an upload came to ------------------------------------------------------------------------------------------
@@ -193,11 +194,15 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What a login does next: take over an upload that nobody settled, or un-cut batches, then send or cut one."""
+    """What a login does next: take over an upload that nobody settled, or un-cut batches, then send or cut one.
+
+    `opt_outs` says that opt-outs have something to do, now or behind what is done first.
+    """
 
     take_over: Candidate | None = None
     uncut: tuple[Candidate, ...] = ()
     pick: Candidate | None = None
+    opt_outs: bool = False
 
     def __bool__(self) -> bool:
         return bool(self.take_over or self.uncut or self.pick)
@@ -206,7 +211,7 @@ class Choice:
     def urgency(self) -> tuple[bool, float]:
         """The order in which lanes are served: opt-outs first, then the longest waiting (sort in reverse)."""
         first = self.take_over or self.pick or (self.uncut[0] if self.uncut else None)
-        return (first.operation.opt_out, first.age_s) if first else (False, 0.0)
+        return (self.opt_outs, first.age_s) if first else (False, 0.0)
 
 
 def choose(candidates: Sequence[Candidate]) -> Choice:
@@ -215,15 +220,16 @@ def choose(candidates: Sequence[Candidate]) -> Choice:
     While an opt-out has anything to do, nothing else is sent or cut, and batches of upserts and allows are un-cut: what
     the opt-outs supersede is then left out of them. Whoever waits for a next try is passed over.
     """
-    for candidate in candidates:
-        if candidate.batch_state is BatchState.UPLOADING:
-            return Choice(take_over=candidate)
     active = [c for c in candidates if c.batch_id is not None or c.due]
     opt_outs = [c for c in active if c.operation.opt_out]
+    for candidate in active:
+        if candidate.batch_state is BatchState.UPLOADING:
+            return Choice(take_over=candidate, opt_outs=bool(opt_outs))
     ready = [c for c in (opt_outs or active) if not c.waits]
     return Choice(
         uncut=tuple(c for c in active if c.batch_id is not None and not c.operation.opt_out) if opt_outs else (),
         pick=max(ready, key=lambda c: c.age_s, default=None),
+        opt_outs=bool(opt_outs),
     )
 
 
@@ -346,10 +352,16 @@ def settle(  # noqa: C901, PLR0911, PLR0912 (one row for each outcome, as in the
 def _confirmed(
     batch: Manifest, state: BatchState, reason: str, terms: Terms, rejections: tuple[LineRejection, ...] = ()
 ) -> Settlement:
-    cursor = replace(_grown(batch, terms), attempts=0)
-    if len(rejections) < batch.rows:
-        cursor = replace(cursor, refused_lines=0, refused_from=None)
+    cursor = _ended(_grown(batch, terms))
     return _arrived(batch, terms, Settlement(state, reason, cursor, rejections=rejections))
+
+
+def _ended(cursor: Cursor) -> Cursor:
+    """Begin afresh behind a batch that has ended, whatever became of it.
+
+    Refused lines in front of it are no longer taken back: setting the cursor back there would cut the batch once more.
+    """
+    return replace(cursor, attempts=0, refused_lines=0, refused_from=None)
 
 
 def _grown(batch: Manifest, terms: Terms) -> Cursor:
@@ -403,7 +415,7 @@ def _failed(batch: Manifest, reason: str, terms: Terms, jitter: float) -> Settle
     """Count a failed attempt. Opt-outs are never given up: the last delay of the table repeats for them."""
     attempts = batch.cursor.attempts + 1
     if attempts >= terms.attempts_max and not batch.operation.opt_out:
-        return Settlement(BatchState.FAILED, reason, replace(batch.cursor, attempts=0))
+        return Settlement(BatchState.FAILED, reason, _ended(batch.cursor))
     delay = RETRY_DELAYS_S[min(attempts, len(RETRY_DELAYS_S)) - 1] * (1 + jitter)
     return Settlement(BatchState.WAITING, reason, replace(batch.cursor, attempts=attempts), delay_s=delay)
 
@@ -412,7 +424,7 @@ def _unknown(batch: Manifest, outcome: Unknown, terms: Terms, jitter: float) -> 
     """Send again later, unless it is an `allow`, which could undo an opt-out made at the vendor in the meantime."""
     settlement = _failed(batch, outcome.reason, terms, jitter)
     if batch.operation is Operation.ALLOW:
-        settlement = Settlement(BatchState.UNCONFIRMED, outcome.reason, replace(batch.cursor, attempts=0))
+        settlement = Settlement(BatchState.UNCONFIRMED, outcome.reason, _ended(batch.cursor))
     settlement = replace(
         settlement,
         cursor=replace(settlement.cursor, sent_to=max(settlement.cursor.sent_to, batch.cut_to)),
@@ -437,7 +449,7 @@ def _refused_line(batch: Manifest, reason: str) -> Settlement:
     refused_from = batch.cut_from if batch.cursor.refused_from is None else batch.cursor.refused_from
     refused_lines = batch.cursor.refused_lines + 1
     if refused_lines >= REFUSED_LINES_MAX:
-        cursor = replace(batch.cursor, attempts=0, suspect_to=None, refused_lines=0, refused_from=None)
+        cursor = replace(_ended(batch.cursor), suspect_to=None)
         return Settlement(
             BatchState.REPLACED,
             reason,

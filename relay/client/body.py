@@ -120,21 +120,17 @@ class Body(aiohttp.Payload):
             chunk = b""
         if not chunk:
             self.broken = self.broken or "the spooled file is shorter than it was"
-            self.reset()
             raise ConnectionAbortedError
         return chunk
 
     async def _hand_over(self, writer: AbstractStreamWriter, chunk: bytes) -> None:
-        await asyncio.sleep(0)  # an answer that is here already is read before a write can meet a closed connection
+        # An answer that is here already is read first: a write that meets a closed connection would lose it.
+        await asyncio.sleep(0)
         if self.lane_lost or self._lease_left_s() <= 0:
             self.lane_lost = True
-            self.reset()
             raise LaneLost("the lease ran out during an upload")
-        if self._transport is not None and self._transport.is_closing():
-            raise ConnectionResetError
-        self.sent += len(chunk)
+        self.sent += len(chunk)  # before it is handed over: from here on it may arrive
         await writer.write(chunk)
-        await writer.drain()
 
     def reset(self) -> None:
         """Close with RST, so that what lies in the system's buffer is not delivered either."""

@@ -167,13 +167,15 @@ async def demo(*, customers: int, seed: int, once: bool) -> int:
     console = Console()
     with tempfile.TemporaryDirectory(prefix="relay-demo-") as directory:
         async with staged(Path(directory)) as stage, aiohttp.ClientSession() as session:
-            console.print(f"relay {stage.relay.url}  metrics {stage.relay.ops_url}/metrics  settings {stage.settings}")
+            console.print(f"relay     {stage.relay.url}")
+            console.print(f"metrics   {stage.relay.ops_url}/metrics")
+            console.print(f"settings  {stage.settings}", soft_wrap=True)
             expected = await _send_all(console, session, stage, customers, seed)
             settled = await _settle(console, session, stage)
             await _print_batches(console, session, stage)
             wrong = _prove(console, stage, expected) + (not settled)
             if not once:
-                await _stay(console, stage)
+                await _stay(console, stage, expected.some_id())
     return 1 if wrong else 0
 
 
@@ -261,7 +263,7 @@ async def _settle(console: Console, session: aiohttp.ClientSession, stage: Stage
 async def _is_settled(session: aiohttp.ClientSession, stage: Stage) -> bool:
     accounts = (await _get(session, stage, "/v1/accounts"))["accounts"]
     unsettled = any(
-        account["oldest_unsettled_s"][kind] is not None for account in accounts for kind in ("opt_out", "data")
+        account["oldest_unsettled"][age] is not None for account in accounts for age in ("opt_out_s", "data_s")
     )
     return not unsettled and not any(sim.pending_imports() for sim, _, _ in stage.sims.values())
 
@@ -273,6 +275,8 @@ async def _print_batches(console: Console, session: aiohttp.ClientSession, stage
     for column in columns:
         table.add_column(column, justify="right" if column in {"id", "rows", "bytes", "rejected"} else "left")
     for batch in (await _get(session, stage, "/v1/batches?limit=40"))["batches"]:
+        if batch["state"] in {"delivered", "accepted"}:
+            batch["reason"] = ""
         table.add_row(*(str(batch[column]) for column in columns))
     console.print(table)
 
@@ -309,13 +313,13 @@ def _cell(header: str, value: str) -> str:
             return as_mailed(value)
 
 
-async def _stay(console: Console, stage: Stage) -> None:
+async def _stay(console: Console, stage: Stage, shown: str) -> None:
     """Stay up until Ctrl-C, and say what to try."""
     console.print(
         f"""
 Try this, then look at the batches again:
   curl -s -H 'Authorization: Bearer {stage.token}' '{stage.relay.url}/v1/batches?limit=5'
-  curl -s -H 'Authorization: Bearer {stage.token}' {stage.relay.url}/v1/webhooks/crm/demo_1
+  curl -s -H 'Authorization: Bearer {stage.token}' {stage.relay.url}/v1/webhooks/crm/{shown}
   curl -s {stage.relay.ops_url}/metrics | grep ^relay_
 Simulated vendors (make them fail: POST /_sim/faults, look: GET /_sim/readers):"""
     )

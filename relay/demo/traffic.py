@@ -63,25 +63,27 @@ def stream(customers: int, seed: int, begin: datetime) -> Iterator[Sent]:
 
 def _lives(customers: int, seed: int, begin: datetime) -> Iterator[Sent]:
     chance = random.Random(seed + 1)
-    waiting: list[tuple[Customer, tuple[str, ...], int]] = []
+    waiting: list[tuple[int, Customer, tuple[str, ...], int]] = []
     source = generate(customers, seed)
     moment = begin
+    created = 0
     while True:
         if len(waiting) < customers // 10 + 1:
             customer = next(source, None)
             if customer is not None:
                 life = chance.choices([what for _, what in _LIVES], [share for share, _ in _LIVES])[0]
-                waiting.append((customer, life, 0))
+                created += 1
+                waiting.append((created, customer, life, 0))
         if not waiting:
             return
         place = 0 if len(waiting) <= customers // 10 else chance.randrange(len(waiting))
-        customer, life, step = waiting.pop(place)
+        number, customer, life, step = waiting.pop(place)
         moment += timedelta(milliseconds=1)
         if life[step] == "updated":
             customer = replace(customer, plan=chance.choice(tuple(PLANS)), name=f"{customer.name}様")
-        yield Sent(f"demo_{customer.email.casefold()}_{step}", f"customer.{life[step]}", moment, customer.data())
+        yield Sent(f"demo_{number}_{step}", f"customer.{life[step]}", moment, customer.data())
         if step + 1 < len(life):
-            waiting.append((customer, life, step + 1))
+            waiting.append((number, customer, life, step + 1))
 
 
 @dataclass(slots=True)
@@ -93,6 +95,10 @@ class Expected:
     def hear(self, webhook: Sent) -> None:
         """Take note of a webhook; a repeated one changes nothing."""
         self._happened[webhook.message_id] = webhook
+
+    def some_id(self) -> str:
+        """The id of one of the webhooks."""
+        return next(iter(self._happened))
 
     def readers(self) -> dict[str, tuple[bool, Mapping[str, str]]]:
         """Play everything in the order in which it happened."""

@@ -117,7 +117,7 @@ class Appender:
         await asyncio.gather(*self._given_up, return_exceptions=True)
 
     async def _write(self) -> None:
-        while self._waiting or not self._closing:
+        while not self._closing:
             await self._wake.wait()
             self._wake.clear()
             while group := self._take():

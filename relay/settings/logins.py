@@ -16,7 +16,6 @@ class LoginBase(Model):
 
     operations: ClassVar[frozenset[Operation]]
     modes: ClassVar[frozenset[str]]
-    flush_after_default_s: ClassVar[float]
 
     name: str = ""
     base_url: str = Field(pattern=r"^https?://[^\s?#]+$")

@@ -18,6 +18,12 @@ from relay.store.database import Connection, Database, sql
 
 DEADLOCK_TRIES_MAX = 3
 
+_REFUSED = (
+    asyncpg.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.ProgramLimitExceededError,  # an id that is too long for the index
+)
+
 _COLUMNS = (
     "account",
     "source",
@@ -68,7 +74,7 @@ async def _append_split(connection: Connection, events: list[Event]) -> list[App
     """Append sorted events; split at a webhook's boundary where Postgres refuses the data."""
     try:
         return await _append_group(connection, events)
-    except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.UntranslatableCharacterError):
+    except _REFUSED:
         webhooks = [list(group) for _, group in groupby(events, key=lambda event: event.unique_key[:2])]
         if len(webhooks) == 1:
             return [Appended(0, "invalid")] * len(events)

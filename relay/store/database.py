@@ -54,8 +54,6 @@ def available() -> Iterator[None]:
     try:
         yield
     except _NOT_NOW as error:
-        if isinstance(error, asyncpg.InterfaceError) and isinstance(error, asyncpg.DataError):
-            raise
         raise Unavailable(type(error).__name__) from error
 
 

@@ -53,7 +53,7 @@ class Settling(Cuts):
     async def wait_for_quota(self, lease: Lease) -> None:
         """Let the lane wait until the vendor's next day. Raises LaneLost."""
         async with self.holding(lease) as connection:
-            await connection.execute(sql("settle_lane"), lease.login, None, True, "quota", None, "", None, True)
+            await connection.execute(sql("settle_lane"), lease.login, None, True, "quota", None, "", None, False)
 
     async def settle(
         self, lease: Lease, batch: Manifest, number: int, upload: UploadRecord, settlement: Settlement, fingerprint: str

@@ -25,7 +25,8 @@ with looked_at as materialized (
         select h.bytes from unnest($12::bigint[], $13::bigint[]) as h(layout, bytes) where h.layout = l.layout
     ) as header_bytes
     from (select coalesce($9::bigint, (select layout from judged where by_id is null order by id limit 1))) as l(layout)
-), summed as (
+), summed as materialized (
+    -- materialized, or Postgres 15 pushes the limits below into the window and fails: «WindowFunc not found in subplan target lists»
     select j.*, coalesce(o.header_bytes, 0) as header_bytes,
            count(*) filter (where by_id is null) over w as row_count,
            sum(j.bytes) filter (where by_id is null) over w as byte_count,
@@ -36,8 +37,9 @@ with looked_at as materialized (
     select * from summed
     where strangers = 0
       and row_count <= $7
-      -- a single line is always taken, or a limit below its size would stop the cursor for ever
-      and (header_bytes + coalesce(byte_count, 0) <= $8 or (row_count = 1 and $11))
+      -- a single line is always taken, or a limit below its size would stop the cursor for ever; and all that is superseded
+      -- before it, for what is taken must not have a gap
+      and (header_bytes + coalesce(byte_count, 0) <= $8 or (row_count <= 1 and $11))
 ), recorded as (
     insert into superseded (account, event_id, by_event_id, batch_id)
     select $1, id, by_id, $10 from taken where by_id is not null

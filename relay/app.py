@@ -1,0 +1,255 @@
+"""The service: what starts in which order, what listens where, and how it ends.
+
+It listens at once and answers 503 until Postgres is there and its schema known; then it receives, flushes and tells. On
+SIGTERM it is no longer ready, takes no new requests, appends what waits, and gives uploads under way some time to end.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+from aiohttp import web
+
+from relay import receive, vendors
+from relay.client import Client
+from relay.errors import FieldError, SettingsError, Unavailable
+from relay.events import Operation
+from relay.flush import Flusher, LaneWorker, LoginPlan, login_plans, stored_columns
+from relay.log import logger
+from relay.metrics import Metrics
+from relay.migrate import check_schema
+from relay.problem import problems, unavailable
+from relay.receive import Appender, Receiver
+from relay.settings import Process, Settings
+from relay.spool import Spool
+from relay.status import Sampler, Status, ops_app
+from relay.store import Store
+
+log = logger(__name__)
+
+POSTGRES_TRIES_EVERY_S = 1.0
+SHUTDOWN_GRACE_S = 20.0
+"""Uploads under way get this long after SIGTERM: Kubernetes kills after 30 seconds."""
+
+BACKLOG = 1024
+
+
+def check(settings: Settings) -> None:
+    """Raise SettingsError with every mistake that only shows where settings, vendors and columns meet."""
+    problems = [*vendors.check(settings), *receive.check(settings)]
+    if problems:
+        raise SettingsError(problems)
+
+
+@dataclass(slots=True)
+class Readiness:
+    """Whether the service can be given work, and if not, why."""
+
+    reason: str = "starting"
+
+    def __call__(self) -> str | None:
+        """Say why the service is not ready; None when it is."""
+        return self.reason or None
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where the service listens."""
+
+    url: str
+    ops_url: str
+
+
+class Service:
+    """One process of relay."""
+
+    def __init__(self, process: Process, settings: Settings) -> None:
+        self._process = process
+        self._settings = settings
+        self._plans = login_plans(settings, process.keys)
+        self._stop = asyncio.Event()
+        self.metrics = Metrics()
+        self.ready = Readiness()
+        self.started: asyncio.Future[Addresses] = asyncio.get_running_loop().create_future()
+
+    def stop(self) -> None:
+        """Begin to end."""
+        self._stop.set()
+
+    async def run(self) -> None:
+        """Serve until `stop` is called. Raises SettingsError or SchemaUnknown where the database does not fit."""
+        self.metrics.create_at_zero(
+            self._settings.sources,
+            self._settings.accounts,
+            [(login.name, login.vendor) for login in self._settings.logins.values()],
+        )
+        async with AsyncExitStack() as stack:
+            ops_url = await _listen(
+                stack, ops_app(self.metrics, self.ready), _bind(self._process.ops_host, self._process.ops_port)
+            )
+            listener = _bind(self._process.host, self._process.port)
+            waiting = await stack.enter_async_context(AsyncExitStack())
+            await _listen(waiting, _starting_app(), listener.dup())
+            store = await stack.enter_async_context(
+                Store.open(self._process.database_url.value, statement_cache=self._process.database_statement_cache)
+            )
+            layouts = await self._prepared(store)
+            if layouts is None:
+                return
+            await self._serve(stack, waiting, store, layouts, listener, ops_url)
+
+    async def _prepared(self, store: Store) -> dict[tuple[str, Operation], int] | None:
+        """Wait for Postgres and prepare it; None if relay was stopped before it came."""
+        while not self._stop.is_set():
+            try:
+                return await prepare(store, self._plans, self._process.keys.fingerprint())
+            except Unavailable as error:
+                log.warning("postgres_unavailable", reason=str(error))
+                self.ready.reason = f"Postgres is unavailable: {error}"
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(POSTGRES_TRIES_EVERY_S):
+                    await self._stop.wait()
+        return None
+
+    async def _serve(
+        self,
+        stack: AsyncExitStack,
+        waiting: AsyncExitStack,
+        store: Store,
+        layouts: Mapping[tuple[str, Operation], int],
+        listener: socket.socket,
+        ops_url: str,
+    ) -> None:
+        spool = spool_at(self._process)
+        await spool.sweep({f"batch-{number}.csv" for number in await store.open_batches()})
+        client = await stack.enter_async_context(Client(self.metrics, spool))
+        worker = LaneWorker(store, spool, client, self.metrics, uuid4(), self._process.lease_s)
+        flusher = Flusher(
+            worker,
+            self._plans,
+            round_s=self._process.round_s,
+            uploads_max=self._process.uploads_max,
+            grace_s=SHUTDOWN_GRACE_S,
+        )
+        async with asyncio.TaskGroup() as group:
+            group.create_task(flusher.run(), name="flusher")
+            sampling = group.create_task(Sampler(store, self._settings, self.metrics).run(), name="sampler")
+            async with AsyncExitStack() as serving:
+                appender = await serving.enter_async_context(Appender(store, self.metrics))
+                app = self._app(store, appender, layouts, flusher)
+                url = await _listen(serving, app, listener)
+                await waiting.aclose()
+                self.ready.reason = ""
+                self.started.set_result(Addresses(url, ops_url))
+                log.info("started", url=url, ops_url=ops_url, logins=len(self._plans))
+                await self._stop.wait()
+                self.ready.reason = "draining"
+                log.info("draining")
+                flusher.stop()
+            sampling.cancel()
+        log.info("ended")
+
+    def _app(
+        self, store: Store, appender: Appender, layouts: Mapping[tuple[str, Operation], int], flusher: Flusher
+    ) -> web.Application:
+        app = web.Application(client_max_size=self._process.body_bytes_max, middlewares=[problems])
+        receiver = Receiver(
+            self._settings,
+            self._process.keys,
+            layouts,
+            appender,
+            self.metrics,
+            many_bytes_max=self._process.body_bytes_max,
+        )
+        app.add_routes(receive.routes(receiver))
+        app.add_routes(Status(store, self._settings, self._process.keys, self.metrics, wake=flusher.wake).routes())
+        return app
+
+
+async def prepare(store: Store, plans: Mapping[str, LoginPlan], fingerprint: str) -> dict[tuple[str, Operation], int]:
+    """Check the database and make what the settings need in it; return the layouts' ids by account and operation.
+
+    Raises SchemaUnknown, SettingsError or Unavailable.
+    """
+    async with store.connection() as connection:
+        await check_schema(connection)
+    await store.check_database()
+    await store.claim_deployment(fingerprint)
+    await store.ensure_lanes(plans)
+    layouts = {}
+    for plan in plans.values():
+        for (account, operation), columns in plan.columns.items():
+            layouts[account, operation] = await store.ensure_layout(account, operation, stored_columns(columns))
+        for account in plan.accounts:
+            await store.ensure_cursors(account, [o for a, o in plan.columns if a == account])
+    return layouts
+
+
+def spool_at(process: Process) -> Spool:
+    """Open the spool. Raises SettingsError if its folder cannot be made or written to."""
+    try:
+        process.spool_dir.mkdir(parents=True, exist_ok=True)
+        if not os.access(process.spool_dir, os.W_OK | os.X_OK):
+            raise PermissionError
+    except OSError as error:
+        problem = f"{process.spool_dir} must be a folder that relay can write to: {type(error).__name__}"
+        raise SettingsError([FieldError("RELAY_SPOOL_DIR", problem)]) from None
+    return Spool(process.spool_dir)
+
+
+async def serve(process: Process, settings: Settings) -> None:
+    """Run the service until SIGTERM or SIGINT."""
+    check(settings)
+    service = Service(process, settings)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, service.stop)
+    await service.run()
+
+
+@asynccontextmanager
+async def running(process: Process, settings: Settings) -> AsyncIterator[Addresses]:
+    """Run the service beside the body, and end it with the body."""
+    check(settings)
+    service = Service(process, settings)
+    async with asyncio.TaskGroup() as group:
+        run = group.create_task(service.run(), name="relay")
+        waited: list[asyncio.Future[Any]] = [run, service.started]
+        await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+        if not run.done():
+            try:
+                yield service.started.result()
+            finally:
+                service.stop()
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    """Listen on an address before anything can be served there: who connects waits instead of being refused."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=BACKLOG)
+
+
+async def _listen(stack: AsyncExitStack, app: web.Application, listener: socket.socket) -> str:
+    """Serve an app on a socket as long as the stack lives; return its URL."""
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=5.0, handle_signals=False)
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    await web.SockSite(runner, listener, backlog=BACKLOG).start()
+    host, port = listener.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def _starting_app() -> web.Application:
+    async def not_yet(_: web.Request) -> web.Response:
+        return unavailable()
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", not_yet)
+    return app

@@ -1,0 +1,127 @@
+"""The command line. Exit codes: 0 done, 1 something is wrong, 2 the settings are."""
+
+import argparse
+import asyncio
+import hashlib
+import os
+import secrets
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from relay import __version__, app, log, send
+from relay.errors import FieldError, RelayError, SchemaUnknown, SettingsError, Unavailable
+from relay.flush import login_plans
+from relay.migrate import migrate
+from relay.settings import Settings, database_url, load, process
+from relay.store import Store
+
+EXIT_WRONG = 1
+EXIT_SETTINGS = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run a command and exit with its code."""
+    options = _parser().parse_args(arguments)
+    sys.exit(run(options))
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the parsed command; every mistake in settings is told, one a line."""
+    try:
+        return int(options.run(options))
+    except SettingsError as error:
+        for problem in error.problems:
+            print(problem, file=sys.stderr)
+        return EXIT_SETTINGS
+    except (SchemaUnknown, Unavailable) as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return EXIT_WRONG
+    except KeyboardInterrupt:
+        return EXIT_WRONG
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="relay", description="Customer webhooks in, vendor CSV uploads out.")
+    parser.add_argument("--version", action="version", version=f"relay {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    def command(name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.set_defaults(run=run)
+        return sub
+
+    command("serve", _serve, "Receive webhooks, upload files, answer questions; until SIGTERM.")
+    command("migrate", _migrate, "Bring the database to the schema that this relay knows.")
+    check = command("check", _check, "Tell every mistake in the settings, and in how they fit the database.")
+    check.add_argument("--offline", action="store_true", help="do not look at the database")
+    send.add_arguments(command("send", send.run, "Send an existing customer list to relay, signed and in bulk."))
+    _add_demo(
+        command("demo", _demo, "Show relay at work: Postgres, three simulated vendors, and a stream of webhooks.")
+    )
+    token = command("token", _token, "Make a token for the status API: the token, and what the settings hold of it.")
+    token.add_argument("new", choices=["new"], help="the only thing to do with a token")
+    return parser
+
+
+def _serve(_: argparse.Namespace) -> int:
+    own = process(os.environ)
+    log.configure(own.log_level)
+    settings = load(own.config, os.environ)
+    asyncio.run(app.serve(own, settings))
+    return 0
+
+
+def _migrate(_: argparse.Namespace) -> int:
+    applied = asyncio.run(migrate(database_url(os.environ).value))
+    print(f"applied {', '.join(map(str, applied))}" if applied else "nothing to apply")
+    return 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    """Check all there is; settings of the process count only where they are needed."""
+    settings = load(Path(os.environ.get("RELAY_CONFIG") or "relay.toml"), os.environ)
+    app.check(settings)
+    print(
+        f"settings: {len(settings.sources)} sources, {len(settings.logins)} logins, {len(settings.accounts)} accounts"
+    )
+    if options.offline:
+        return 0
+    return asyncio.run(_check_database(settings))
+
+
+async def _check_database(settings: Settings) -> int:
+    own = process(os.environ)
+    async with Store.open(own.database_url.value, statement_cache=own.database_statement_cache) as store:
+        await app.prepare(store, login_plans(settings, own.keys), own.keys.fingerprint())
+        left = await store.unnamed_accounts(settings.accounts)
+    if left:
+        message = "has events or files waiting in the database, but the settings do not name it"
+        raise SettingsError([FieldError(f"accounts.{account}", message) for account in left])
+    print("database: schema and secret fit")
+    return 0
+
+
+def _token(_: argparse.Namespace) -> int:
+    token = f"relay_{secrets.token_urlsafe(32)}"
+    print(f"token:  {token}")
+    print(f'sha256 = "{hashlib.sha256(token.encode()).hexdigest()}"')
+    return 0
+
+
+def _add_demo(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--once", action="store_true", help="end by itself; exit code 1 if any reader list is not right"
+    )
+    parser.add_argument("--customers", type=int, default=500, metavar="N", help="customers to generate (default 500)")
+    parser.add_argument("--seed", type=int, default=1, metavar="N", help="generate other customers (default 1)")
+
+
+def _demo(options: argparse.Namespace) -> int:
+    try:
+        from relay.demo import run as demo  # noqa: PLC0415 (needs what only the development extra installs)
+    except ImportError as error:
+        raise RelayError(f"`relay demo` needs the development extra: pip install 'relay[dev]' ({error.name})") from None
+    log.configure("warning")
+    return asyncio.run(demo.demo(customers=options.customers, seed=options.seed, once=options.once))

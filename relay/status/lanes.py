@@ -1,0 +1,151 @@
+"""Accounts and logins over HTTP: how they stand; logins are flushed, paused and resumed."""
+
+from collections.abc import Mapping, Sequence
+
+from aiohttp import web
+
+from relay import settings
+from relay.batches import BatchState
+from relay.events import Operation
+from relay.log import logger
+from relay.status import answers
+from relay.status.asked import Pause, body
+from relay.status.auth import Caller
+from relay.status.context import Context
+from relay.status.respond import json_of, not_found
+from relay.store import ToldCursor, ToldLane, Unsettled
+
+log = logger(__name__)
+
+
+async def list_accounts(context: Context, _request: web.Request, _: Caller) -> web.Response:
+    """`GET /v1/accounts`: what waits at each account, how old it is, and how far its cursors have come."""
+    names = list(context.settings.accounts)
+    cursors = await context.store.tell_cursors(names)
+    dead_letters = await context.store.tell_dead_letters(names)
+    unsettled = {(u.account, u.operation): u for u in await context.store.tell_unsettled()}
+    return json_of(
+        answers.Accounts(
+            accounts=[
+                _account(context, account, [c for c in cursors if c.account == name], unsettled, dead_letters[name])
+                for name, account in context.settings.accounts.items()
+            ]
+        )
+    )
+
+
+async def list_logins(context: Context, _request: web.Request, _: Caller) -> web.Response:
+    """`GET /v1/logins`: each login's lane."""
+    return json_of(answers.Logins(logins=await _logins(context, list(context.settings.logins))))
+
+
+async def flush(context: Context, request: web.Request, caller: Caller) -> web.Response:
+    """`POST /v1/logins/{login}/flush`: everything that waits now is due."""
+    login = _login_name(context, request)
+    await context.store.flush_lane(login)
+    return await _changed(context, login, caller, "lane_flushed")
+
+
+async def pause(context: Context, request: web.Request, caller: Caller) -> web.Response:
+    """`POST /v1/logins/{login}/pause`: nothing more goes up until it is resumed; an upload under way ends."""
+    login = _login_name(context, request)
+    asked = await body(request, Pause)
+    await context.store.pause_lane(login, asked.reason)
+    return await _changed(context, login, caller, "lane_paused")
+
+
+async def resume(context: Context, request: web.Request, caller: Caller) -> web.Response:
+    """`POST /v1/logins/{login}/resume`: go on at once, whatever the lane paused or waited for."""
+    login = _login_name(context, request)
+    await context.store.resume_lane(login)
+    return await _changed(context, login, caller, "lane_resumed")
+
+
+async def _changed(context: Context, login: str, caller: Caller, event: str) -> web.Response:
+    log.info(event, login=login, token=caller.name)
+    context.wake()
+    return json_of((await _logins(context, [login]))[0])
+
+
+def _login_name(context: Context, request: web.Request) -> str:
+    name = request.match_info["login"]
+    if name not in context.settings.logins:
+        raise not_found("There is no such login in the settings.")
+    return name
+
+
+async def _logins(context: Context, names: Sequence[str]) -> list[answers.Login]:
+    lanes = await context.store.tell_lanes(names)
+    accounts = [account.name for name in names for account in context.settings.accounts_of(name)]
+    cursors = await context.store.tell_cursors(accounts)
+    return [_login(context, context.settings.logins[name], lanes.get(name), cursors) for name in names]
+
+
+def _login(
+    context: Context, login: settings.Login, lane: ToldLane | None, cursors: Sequence[ToldCursor]
+) -> answers.Login:
+    accounts = [account.name for account in context.settings.accounts_of(login.name)]
+    uploading = [c.batch_id for c in cursors if c.account in accounts and c.batch_state is BatchState.UPLOADING]
+    waits = paused = None
+    if lane is not None and lane.waits_until is not None:
+        waits = answers.Waits(until=lane.waits_until, seconds=lane.wait_s, reason=lane.wait_reason)
+    if lane is not None and lane.paused_at is not None and lane.pause_reason is not None:
+        paused = answers.Paused(
+            since=lane.paused_at, reason=lane.pause_reason, detail=lane.pause_detail, holds=context.holds(lane)
+        )
+    return answers.Login(
+        name=login.name,
+        vendor=login.vendor,
+        accounts=accounts,
+        leased=lane.leased if lane else False,
+        generation=lane.generation if lane else 0,
+        leased_s=lane.leased_s if lane else 0,
+        uploading_batch=uploading[0] if uploading else None,
+        waits=waits,
+        paused=paused,
+        quota=answers.Quota(calls_today=lane.calls_today if lane else 0, per_day=login.calls_per_day),
+    )
+
+
+def _account(
+    context: Context,
+    account: settings.Account,
+    cursors: Sequence[ToldCursor],
+    unsettled: Mapping[tuple[str, Operation], Unsettled],
+    dead_letters: int,
+) -> answers.Account:
+    login = context.settings.login_of(account)
+    own = [entry for (name, _), entry in unsettled.items() if name == account.name]
+    return answers.Account(
+        name=account.name,
+        login=login.name,
+        vendor=login.vendor,
+        mode=account.mode,
+        headers=list(account.columns),
+        pending=sum(entry.pending for entry in own),
+        oldest_unsettled=answers.OldestUnsettled(
+            opt_out_s=_oldest_s([entry for entry in own if entry.operation.opt_out]),
+            data_s=_oldest_s([entry for entry in own if not entry.operation.opt_out]),
+        ),
+        dead_letters=dead_letters,
+        cursors=[_cursor(login, cursor, unsettled[account.name, cursor.operation].pending) for cursor in cursors],
+    )
+
+
+def _oldest_s(entries: Sequence[Unsettled]) -> float | None:
+    return max((entry.oldest_s for entry in entries if entry.oldest_s is not None), default=None)
+
+
+def _cursor(login: settings.Login, cursor: ToldCursor, pending: int) -> answers.Cursor:
+    rows = [limit for limit in (cursor.rows_max, login.rows_max) if limit is not None]
+    return answers.Cursor(
+        operation=cursor.operation,
+        position=cursor.position,
+        pending=pending,
+        attempts=cursor.attempts,
+        next_try_s=cursor.next_try_s,
+        rows_max=min(rows, default=None),
+        bytes_max=min(cursor.bytes_max or login.file_bytes_max, login.file_bytes_max),
+        batch_id=cursor.batch_id,
+        batch_state=cursor.batch_state,
+    )
