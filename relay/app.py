@@ -10,7 +10,7 @@ import os
 import signal
 import socket
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
@@ -37,6 +37,12 @@ log = logger(__name__)
 POSTGRES_TRIES_EVERY_S = 1.0
 SHUTDOWN_GRACE_S = 20.0
 """Uploads under way get this long after SIGTERM: Kubernetes kills after 30 seconds."""
+
+CONNECTIONS = 10
+"""Connections for cutting, settling and telling."""
+
+APPEND_CONNECTIONS = 2
+"""Connections for appending alone, so that no cut or question keeps webhooks waiting; the second follows a hung one."""
 
 BACKLOG = 1024
 
@@ -97,13 +103,18 @@ class Service:
             listener = _bind(self._process.host, self._process.port)
             waiting = await stack.enter_async_context(AsyncExitStack())
             await _listen(waiting, _starting_app(), listener.dup())
-            store = await stack.enter_async_context(
-                Store.open(self._process.database_url.value, statement_cache=self._process.database_statement_cache)
-            )
+            store = await stack.enter_async_context(self._open_store(CONNECTIONS))
             layouts = await self._prepared(store)
             if layouts is None:
                 return
             await self._serve(stack, waiting, store, layouts, listener, ops_url)
+
+    def _open_store(self, connections_max: int) -> AbstractAsyncContextManager[Store]:
+        return Store.open(
+            self._process.database_url.value,
+            connections_max=connections_max,
+            statement_cache=self._process.database_statement_cache,
+        )
 
     async def _prepared(self, store: Store) -> dict[tuple[str, Operation], int] | None:
         """Wait for Postgres and prepare it; None if relay was stopped before it came."""
@@ -142,7 +153,8 @@ class Service:
             group.create_task(flusher.run(), name="flusher")
             sampling = group.create_task(Sampler(store, self._settings, self.metrics).run(), name="sampler")
             async with AsyncExitStack() as serving:
-                appender = await serving.enter_async_context(Appender(store, self.metrics))
+                log_store = await serving.enter_async_context(self._open_store(APPEND_CONNECTIONS))
+                appender = await serving.enter_async_context(Appender(log_store, self.metrics))
                 app = self._app(store, appender, layouts, flusher)
                 url = await _listen(serving, app, listener)
                 await waiting.aclose()

@@ -6,7 +6,6 @@ Nothing is queried during a scrape: gauges are set by the sampler (`relay.status
 
 import platform
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 
 from prometheus_client import (
     CollectorRegistry,
@@ -14,6 +13,7 @@ from prometheus_client import (
     Gauge,
     GCCollector,
     Histogram,
+    Info,
     PlatformCollector,
     ProcessCollector,
 )
@@ -32,156 +32,75 @@ _UPLOAD_SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 _GROUP_SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 
 
-@dataclass(frozen=True, slots=True)
 class Metrics:
     """relay's collectors in a registry of their own, so that two services in one process (tests) do not mix."""
 
-    registry: CollectorRegistry = field(default_factory=CollectorRegistry)
-    webhooks: Counter = field(init=False)
-    events: Counter = field(init=False)
-    pending: Gauge = field(init=False)
-    oldest_unsettled: Gauge = field(init=False)
-    batches: Counter = field(init=False)
-    uploads: Counter = field(init=False)
-    upload_seconds: Histogram = field(init=False)
-    upload_bytes: Counter = field(init=False)
-    rejections: Counter = field(init=False)
-    logins: Counter = field(init=False)
-    lane_paused: Gauge = field(init=False)
-    append_seconds: Histogram = field(init=False)
-    append_size: Histogram = field(init=False)
-    append_waiting: Gauge = field(init=False)
-    fence_skipped: Counter = field(init=False)
-    round_errors: Counter = field(init=False)
-    lanes_lost: Counter = field(init=False)
-    replaced_characters: Counter = field(init=False)
-    superseded: Counter = field(init=False)
-    quota_left: Gauge = field(init=False)
-    database_up: Gauge = field(init=False)
-
-    def __post_init__(self) -> None:
-        make = object.__setattr__
-        r = self.registry
+    def __init__(self) -> None:
+        self.registry = r = CollectorRegistry()
         ProcessCollector(registry=r)
         PlatformCollector(registry=r)
         GCCollector(registry=r)
-        Gauge(
-            "relay_build_info", "1, labelled with relay's version and Python's.", ["version", "python"], registry=r
-        ).labels(__version__, platform.python_version()).set(1)
-        make(
-            self,
-            "webhooks",
-            Counter("relay_webhooks_total", "Webhooks by source and result.", ["source", "result"], registry=r),
+        Info("relay_build", "relay's version and Python's.", registry=r).info(
+            {"version": __version__, "python": platform.python_version()}
         )
-        make(self, "events", Counter("relay_events_total", "Events appended.", ["account", "operation"], registry=r))
-        make(self, "pending", Gauge("relay_pending_events", "Events not yet cut.", ["account"], registry=r))
-        make(
-            self,
-            "oldest_unsettled",
-            Gauge(
-                "relay_oldest_unsettled_seconds",
-                "Age of the oldest event that is not yet delivered, accepted, rejected or dismissed.",
-                ["account", "kind"],
-                registry=r,
-            ),
+        self.webhooks = Counter(
+            "relay_webhooks_total", "Webhooks by source and result.", ["source", "result"], registry=r
         )
-        make(
-            self,
-            "batches",
-            Counter(
-                "relay_batches_total", "Batches that entered a state.", ["vendor", "operation", "state"], registry=r
-            ),
+        self.events = Counter("relay_events_total", "Events appended.", ["account", "operation"], registry=r)
+        self.pending = Gauge("relay_pending_events", "Events not yet cut.", ["account"], registry=r)
+        self.oldest_unsettled = Gauge(
+            "relay_oldest_unsettled_seconds",
+            "Age of the oldest event that is not yet delivered, accepted, rejected or dismissed.",
+            ["account", "kind"],
+            registry=r,
         )
-        make(
-            self,
-            "uploads",
-            Counter("relay_uploads_total", "Uploads by what they came to.", ["vendor", "outcome"], registry=r),
+        self.batches = Counter(
+            "relay_batches_total", "Batches that entered a state.", ["vendor", "operation", "state"], registry=r
         )
-        make(
-            self,
-            "upload_seconds",
-            Histogram(
-                "relay_upload_seconds", "Duration of an upload.", ["vendor"], buckets=_UPLOAD_SECONDS, registry=r
-            ),
+        self.uploads = Counter(
+            "relay_uploads_total", "Uploads by what they came to.", ["vendor", "outcome"], registry=r
         )
-        make(
-            self,
-            "upload_bytes",
-            Counter("relay_upload_bytes_total", "Bytes of upload bodies sent.", ["vendor"], registry=r),
+        self.upload_seconds = Histogram(
+            "relay_upload_seconds", "Duration of an upload.", ["vendor"], buckets=_UPLOAD_SECONDS, registry=r
         )
-        make(
-            self,
-            "rejections",
-            Counter("relay_rejections_total", "Lines that a vendor refused.", ["vendor", "operation"], registry=r),
+        self.upload_bytes = Counter("relay_upload_bytes_total", "Bytes of upload bodies sent.", ["vendor"], registry=r)
+        self.rejections = Counter(
+            "relay_rejections_total", "Lines that a vendor refused.", ["vendor", "operation"], registry=r
         )
-        make(
-            self,
-            "logins",
-            Counter("relay_logins_total", "Calls for a token by result.", ["vendor", "result"], registry=r),
+        self.logins = Counter("relay_logins_total", "Calls for a token by result.", ["vendor", "result"], registry=r)
+        self.lane_paused = Gauge(
+            "relay_lane_paused", "1 while a login's lane is paused for the reason.", ["login", "reason"], registry=r
         )
-        make(
-            self,
-            "lane_paused",
-            Gauge(
-                "relay_lane_paused", "1 while a login's lane is paused for the reason.", ["login", "reason"], registry=r
-            ),
+        self.append_seconds = Histogram(
+            "relay_append_seconds", "Duration of one append to the log.", buckets=_SECONDS, registry=r
         )
-        make(
-            self,
-            "append_seconds",
-            Histogram("relay_append_seconds", "Duration of one append to the log.", buckets=_SECONDS, registry=r),
+        self.append_size = Histogram(
+            "relay_append_batch_size", "Events in one append.", buckets=_GROUP_SIZES, registry=r
         )
-        make(
-            self,
-            "append_size",
-            Histogram("relay_append_batch_size", "Events in one append.", buckets=_GROUP_SIZES, registry=r),
+        self.append_waiting = Gauge(
+            "relay_append_waiting_requests", "Requests that wait for the next append.", registry=r
         )
-        make(
-            self,
-            "append_waiting",
-            Gauge("relay_append_waiting_requests", "Requests that wait for the next append.", registry=r),
+        self.fence_skipped = Counter(
+            "relay_fence_skipped_total", "Rounds skipped because the fence could not be taken in time.", registry=r
         )
-        make(
-            self,
-            "fence_skipped",
-            Counter(
-                "relay_fence_skipped_total", "Rounds skipped because the fence could not be taken in time.", registry=r
-            ),
+        self.round_errors = Counter(
+            "relay_round_errors_total", "Rounds or lanes that ended in an unexpected error.", registry=r
         )
-        make(
-            self,
-            "round_errors",
-            Counter("relay_round_errors_total", "Rounds or lanes that ended in an unexpected error.", registry=r),
+        self.lanes_lost = Counter("relay_lanes_lost_total", "Leases lost while working.", ["vendor"], registry=r)
+        self.replaced_characters = Counter(
+            "relay_replaced_characters_total",
+            "Characters replaced by 〓 for lack of a Shift_JIS form.",
+            ["account"],
+            registry=r,
         )
-        make(
-            self, "lanes_lost", Counter("relay_lanes_lost_total", "Leases lost while working.", ["vendor"], registry=r)
+        self.superseded = Counter(
+            "relay_superseded_events_total",
+            "Events that a later word replaced before they were sent.",
+            ["account"],
+            registry=r,
         )
-        make(
-            self,
-            "replaced_characters",
-            Counter(
-                "relay_replaced_characters_total",
-                "Characters replaced by 〓 for lack of a Shift_JIS form.",
-                ["account"],
-                registry=r,
-            ),
-        )
-        make(
-            self,
-            "superseded",
-            Counter(
-                "relay_superseded_events_total",
-                "Events that a later word replaced before they were sent.",
-                ["account"],
-                registry=r,
-            ),
-        )
-        make(
-            self,
-            "quota_left",
-            Gauge("relay_quota_left_calls", "Calls left of the vendor's day.", ["login"], registry=r),
-        )
-        make(self, "database_up", Gauge("relay_database_up", "1 while Postgres answers.", registry=r))
+        self.quota_left = Gauge("relay_quota_left_calls", "Calls left of the vendor's day.", ["login"], registry=r)
+        self.database_up = Gauge("relay_database_up", "1 while Postgres answers.", registry=r)
 
     def create_at_zero(
         self, sources: Iterable[str], accounts: Iterable[str], logins: Iterable[tuple[str, str]]

@@ -21,12 +21,13 @@ from relay.batches import (
     Delivered,
     Manifest,
     Outcome,
+    Settlement,
     Unknown,
     choose,
     settle,
 )
 from relay.client import Uploaded, UploadJob
-from relay.errors import ConservationBroken, LaneLost
+from relay.errors import Conflict, ConservationBroken, LaneLost, Unavailable
 from relay.events import Operation
 from relay.flush.headers import present_header
 from relay.flush.lease import Kept, boot_clock_s, keeping
@@ -41,6 +42,10 @@ log = logger(__name__)
 JITTER = 0.1
 """The share by which a delay is shortened or stretched, so that logins that failed together do not come back
 together."""
+
+
+SETTLE_AGAIN_S = 1.0
+"""How long to wait before a settlement that Postgres did not take is written again."""
 
 
 class Uploads(Protocol):
@@ -202,7 +207,7 @@ class LaneWorker:
         name = OUTCOMES[type(outcome)]
         settlement = settle(batch, outcome, plan.terms, random.uniform(-JITTER, JITTER))  # noqa: S311 (no secret)
         record = UploadRecord(name, outcome.reason, uploaded.http_status, uploaded.bytes_sent, uploaded.excerpt)
-        settled = await self.store.settle(kept.lease, batch, number, record, settlement, plan.fingerprint)
+        settled = await self._written(kept, batch, number, record, settlement, plan.fingerprint)
         self._count(plan, batch, name, settlement.state, settled)
         log.info(
             "upload_settled",
@@ -223,6 +228,25 @@ class LaneWorker:
         if settlement.state not in OPEN:
             await self.spool.remove(_file_name(batch.id))
         return name
+
+    async def _written(
+        self, kept: Kept, batch: Manifest, number: int, record: UploadRecord, settlement: Settlement, fingerprint: str
+    ) -> Settled:
+        """Write a settlement down, and while the lane is ours do not let a Postgres that restarts forget it."""
+        tried = False
+        while True:
+            try:
+                return await self.store.settle(kept.lease, batch, number, record, settlement, fingerprint)
+            except Unavailable as error:
+                log.warning("settlement_waits", batch=batch.id, outcome=record.outcome, reason=str(error))
+                if kept.left_s() <= SETTLE_AGAIN_S:
+                    raise
+            except Conflict:
+                if not tried:
+                    raise
+                return Settled(0, {})  # it was written the last time, and only the answer was lost
+            tried = True
+            await asyncio.sleep(SETTLE_AGAIN_S)
 
     def _count(self, plan: LoginPlan, batch: Manifest, outcome: str, state: BatchState, settled: Settled) -> None:
         vendor = plan.login.vendor

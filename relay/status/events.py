@@ -1,5 +1,6 @@
 """Events over HTTP: what became of a webhook, and everything that happened to a customer."""
 
+from collections import Counter
 from collections.abc import Mapping
 
 from aiohttp import web
@@ -39,11 +40,13 @@ async def search_customer(context: Context, request: web.Request, caller: Caller
     customer = context.keys.customer(asked.email)
     keys = await context.store.find_customer(context.settings.accounts, customer, EVENTS_MAX + 1)
     told = sorted(await context.store.tell_events(keys), key=_in_order)
+    full = [account for account, count in Counter(account for account, _ in keys).items() if count > EVENTS_MAX]
+    for account in full:
+        told.remove(next(event for event in told if event.account == account))
     around = await context.around(event.account for event in told)
     log.info("customer_searched", events=len(told), token=caller.name)
-    counts = [sum(account == name for account, _ in keys) for name in context.settings.accounts]
     events = [_event(event, around, caller) for event in told]
-    return json_of(answers.Customer(events=events, truncated=max(counts) > EVENTS_MAX))
+    return json_of(answers.Customer(events=events, truncated=bool(full)))
 
 
 def _in_order(event: ToldEvent) -> tuple[object, ...]:
