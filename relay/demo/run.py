@@ -21,7 +21,7 @@ from rich.table import Table
 
 from relay import app
 from relay.demo.customers import PLANS
-from relay.demo.postgres import Cluster, find_binaries
+from relay.demo.databases import databases
 from relay.demo.sim_bme import BmeContract, BmeSim
 from relay.demo.sim_haihai import HaihaiContract, HaihaiSim
 from relay.demo.sim_readers import NOT_THERE
@@ -106,9 +106,8 @@ class Stage:
 async def staged(directory: Path) -> AsyncIterator[Stage]:
     """Start everything in a directory of its own, on loopback and free ports."""
     async with AsyncExitStack() as stack:
-        cluster = await stack.enter_async_context(Cluster.start(binaries=find_binaries(), durable=True))
-        await cluster.create_database("relay")
-        await migrate(cluster.url("relay"))
+        database = await stack.enter_async_context(_database())
+        await migrate(database)
         columns = tuple(COLUMNS)
         haihai = HaihaiSim(
             HaihaiContract(
@@ -131,7 +130,7 @@ async def staged(directory: Path) -> AsyncIterator[Stage]:
         settings = _write_settings(directory, sims, token)
         env = {
             **{name: value for name, value in os.environ.items() if name in {"PATH", "HOME"}},
-            "RELAY_DATABASE_URL": cluster.url("relay"),
+            "RELAY_DATABASE_URL": database,
             "RELAY_SECRET_KEY": "the demo's own secret",
             "RELAY_SPOOL_DIR": str(directory / "spool"),
             "RELAY_HOST": "127.0.0.1",
@@ -144,6 +143,18 @@ async def staged(directory: Path) -> AsyncIterator[Stage]:
         }
         relay = await stack.enter_async_context(app.running(process(env), load(settings, env)))
         yield Stage(relay, sims, token, settings)
+
+
+@asynccontextmanager
+async def _database() -> AsyncIterator[str]:
+    """Make a database that goes with the demo; return its URL."""
+    name = f"relay_demo_{secrets.token_hex(4)}"
+    async with databases(os.environ, durable=True) as server:
+        await server.create_database(name)
+        try:
+            yield server.url(name)
+        finally:
+            await server.drop_database(name)
 
 
 def _write_settings(directory: Path, sims: Mapping[str, tuple[HaihaiSim | BmeSim, str, str]], token: str) -> Path:
