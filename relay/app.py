@@ -178,6 +178,7 @@ class Service:
             layouts,
             appender,
             self.metrics,
+            body_bytes_max=min(receive.BODY_BYTES_MAX, self._process.body_bytes_max),
             many_bytes_max=self._process.body_bytes_max,
         )
         app.add_routes(receive.routes(receiver))
@@ -250,7 +251,13 @@ def _bind(host: str, port: int) -> socket.socket:
 
 async def _listen(stack: AsyncExitStack, app: web.Application, listener: socket.socket) -> str:
     """Serve an app on a socket as long as the stack lives; return its URL."""
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=5.0, handle_signals=False)
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        auto_decompress=False,  # or a bogus gzip body is answered with a broken connection instead of a 415
+        shutdown_timeout=5.0,
+        handle_signals=False,
+    )
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     await web.SockSite(runner, listener, backlog=BACKLOG).start()

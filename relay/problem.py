@@ -56,7 +56,9 @@ async def problems(
     try:
         return await handler(request)
     except web.HTTPException as error:
-        return error if error.status < HTTPStatus.BAD_REQUEST else _of_http(error)
+        if error.status < HTTPStatus.BAD_REQUEST:
+            raise
+        return _of_http(error)
     except Invalid as error:
         return problem(HTTPStatus.UNPROCESSABLE_ENTITY, "The request is well-formed but wrong.", error.problems)
     except Conflict as error:

@@ -12,7 +12,7 @@ that it is a duplicate.
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from types import TracebackType
@@ -22,7 +22,7 @@ from relay.errors import RelayError, Unavailable
 from relay.events import Event, Operation
 from relay.log import logger
 from relay.metrics import Metrics
-from relay.store.append import Appended
+from relay.store.append import Appended, Known
 
 APPEND_TIMEOUT_S = 4.0
 """A webhook gets its 503 within five seconds; one of them is for reading, mapping and answering."""
@@ -41,6 +41,9 @@ class Log(Protocol):
 
     async def append(self, events: Sequence[Event]) -> list[Appended]:
         """Append events and say of each what became of it; raises Unavailable."""
+
+    async def known(self, source: str, message_ids: Sequence[str]) -> Mapping[str, Sequence[Known]]:
+        """Find webhooks that were appended before; raises Unavailable."""
 
 
 @dataclass(slots=True, eq=False)
@@ -105,6 +108,14 @@ class Appender:
                 return await request.done
         except TimeoutError:
             raise Unavailable("the append took too long") from None
+
+    async def known(self, source: str, message_ids: Sequence[str]) -> Mapping[str, Sequence[Known]]:
+        """Find webhooks of a source that were appended before, with their events. Raises Unavailable."""
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return await self._log.known(source, message_ids)
+        except TimeoutError:
+            raise Unavailable("the look-up took too long") from None
 
     async def close(self) -> None:
         """Take no more, append what waits, and end. Takes at most about twice `timeout_s`."""

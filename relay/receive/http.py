@@ -26,8 +26,8 @@ from relay.problem import problem, unavailable
 from relay.receive.appender import Appender
 from relay.receive.auth import ID_HEADER, Door, carries_proof
 from relay.receive.mapping import Mapped, Mapper, Stamps
-from relay.receive.parse import Malformed, TooMany, parse, parse_array, parse_lines
-from relay.receive.tally import KNOWN_OTHERWISE, NOT_STORABLE, Tally, result
+from relay.receive.parse import Malformed, TooMany, Webhook, parse, parse_array, parse_lines
+from relay.receive.tally import KNOWN_OTHERWISE, NOT_STORABLE, Tally, recalled, result
 from relay.settings import Settings
 from relay.store.append import Appended
 
@@ -172,7 +172,10 @@ class Receiver:
 
     async def _take_one(self, entrance: Entrance, request: web.Request, body: bytes, now: datetime) -> web.Response:
         webhook = parse(body, request.headers.get(ID_HEADER))
-        mapped = entrance.mapper.events(webhook, self._stamps.next(now))
+        try:
+            mapped = entrance.mapper.events(webhook, self._stamps.next(now))
+        except Invalid as error:
+            return await self._recall(entrance, webhook, error)
         appended = await self._appender.append(mapped.events)
         became = result(appended)
         if became == "conflict":
@@ -184,6 +187,18 @@ class Receiver:
             self._count_replaced(mapped.replaced)
         return _taken(_members(webhook.message_id, became, mapped, appended))
 
+    async def _recall(self, entrance: Entrance, webhook: Webhook, error: Invalid) -> web.Response:
+        """Answer a webhook that cannot be mapped: a duplicate if it was taken before. Raises Reused, or the error."""
+        known = (await self._appender.known(entrance.name, [webhook.message_id])).get(webhook.message_id, ())
+        became = recalled(known, entrance.mapper.digest(webhook))
+        if became == "conflict":
+            raise Reused
+        if became == "invalid":
+            raise error
+        _count(entrance, became)
+        events = [{"account": one.account, "event_id": one.event_id} for one in known]
+        return _taken({"webhook_id": webhook.message_id, "duplicate": True, "events": events, "warnings": []})
+
     async def _take_many(self, entrance: Entrance, request: web.Request, body: bytes, now: datetime) -> web.Response:
         entries = parse_lines(body) if request.content_type in JSON_LINES else parse_array(body)
         tally = Tally()
@@ -191,6 +206,9 @@ class Receiver:
             tally.add(index, entry, entrance.mapper, self._stamps.next(now))
             if index % MAPPED_AT_ONCE_MAX == MAPPED_AT_ONCE_MAX - 1:
                 await asyncio.sleep(0)
+        if tally.unmapped:
+            ids = [webhook.message_id for webhook, _ in tally.unmapped.values()]
+            tally.recall(await self._appender.known(entrance.name, ids), entrance.mapper)
         tally.settle(await self._appender.append(tally.events))
         for became, count in tally.results.items():
             _count(entrance, became, count)

@@ -134,10 +134,14 @@ class Mapper:
         ways = {kind: tuple(_ways(settings, kind, accounts, layouts)) for kind in TYPES}
         return cls(source, ways, keys, by_arrival=chosen.order_by == "arrival")
 
+    def digest(self, webhook: Webhook) -> bytes:
+        """Digest what the sender said, whatever the settings make of it."""
+        return self._keys.digest(webhook.canonical())
+
     def events(self, webhook: Webhook, received_at: datetime) -> Mapped:
         """Map a webhook for all accounts; raises Invalid with the problems of all of them, each told once."""
         said = Said() if self._by_arrival else Said.of(webhook.timestamp)
-        digest = self._keys.digest(webhook.canonical())
+        digest = self.digest(webhook)
         events: list[Event] = []
         problems: list[FieldError] = []
         remarks: list[Remark] = []

@@ -5,7 +5,7 @@ webhook ends in exactly one of the results, which are also the metric's labels.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -13,7 +13,7 @@ from relay.errors import FieldError, Invalid
 from relay.events import Event
 from relay.receive.mapping import Mapped, Mapper
 from relay.receive.parse import Refused, Webhook
-from relay.store.append import Appended
+from relay.store.append import Appended, Known
 
 KNOWN_OTHERWISE = FieldError("id", "is known with another type, timestamp or data")
 NOT_STORABLE = FieldError("body", "the database refuses a value in it")
@@ -32,6 +32,16 @@ def result(appended: Sequence[Appended]) -> str:
     return "accepted" if "new" in statuses or not statuses else "duplicate"
 
 
+def recalled(known: Sequence[Known], digest: bytes) -> str:
+    """What a webhook that cannot be mapped is: `duplicate` or `conflict` if it was appended before, else `invalid`.
+
+    A sender that repeats what was taken once is not told off because the settings have changed since.
+    """
+    if not known:
+        return "invalid"
+    return "duplicate" if all(one.digest == digest for one in known) else "conflict"
+
+
 @dataclass(slots=True)
 class Tally:
     """The webhooks of one request: those that are mapped, with their events, and those that are refused."""
@@ -40,6 +50,7 @@ class Tally:
     results: Counter[str] = field(default_factory=Counter)
     replaced: Counter[str] = field(default_factory=Counter)
     fields: set[str] = field(default_factory=set)
+    unmapped: dict[int, tuple[Webhook, Sequence[FieldError]]] = field(default_factory=dict)
     _mapped: list[tuple[int, str, Mapped]] = field(default_factory=list)
     _refused: dict[int, tuple[str | None, Sequence[FieldError]]] = field(default_factory=dict)
     _events_new: int = 0
@@ -52,10 +63,20 @@ class Tally:
         try:
             mapped = mapper.events(entry, received_at)
         except Invalid as error:
-            self._refuse(index, entry.message_id, "invalid", error.problems)
+            self.unmapped[index] = (entry, error.problems)
             return
         self._mapped.append((index, entry.message_id, mapped))
         self.events.extend(mapped.events)
+
+    def recall(self, known: Mapping[str, Sequence[Known]], mapper: Mapper) -> None:
+        """Settle those that cannot be mapped: who is `known` is a duplicate or a conflict, whatever is wrong now."""
+        for index, (webhook, problems) in self.unmapped.items():
+            became = recalled(known.get(webhook.message_id, ()), mapper.digest(webhook))
+            if became == "duplicate":
+                self.results[became] += 1
+            else:
+                conflict = became == "conflict"
+                self._refuse(index, webhook.message_id, became, [KNOWN_OTHERWISE] if conflict else problems)
 
     def settle(self, appended: Sequence[Appended]) -> None:
         """Take note of what became of `events`, in their order."""

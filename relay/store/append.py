@@ -51,8 +51,24 @@ class Appended:
     status: Literal["new", "duplicate", "conflict", "foreign", "invalid"]
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """An event of a webhook that was appended before, and the digest that the webhook had."""
+
+    account: str
+    event_id: int
+    digest: bytes
+
+
 class Append(Database):
     """Appends events."""
+
+    async def known(self, source: str, message_ids: Sequence[str]) -> dict[str, list[Known]]:
+        """Find webhooks of a source that were appended before, with their events by account."""
+        known: dict[str, list[Known]] = {}
+        for row in await self.fetch("find_known", [source] * len(message_ids), message_ids):
+            known.setdefault(row["message_id"], []).append(Known(row["account"], row["id"], row["digest"]))
+        return known
 
     async def append(self, events: Sequence[Event]) -> list[Appended]:
         """Append events and say of each, in the order given, what became of it; they are committed on return.

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from time import perf_counter
@@ -20,7 +21,7 @@ from relay.receive import Appender, Receiver, routes
 from relay.receive.auth import sign, signing_key
 from relay.receive.http import REFUSALS
 from relay.receive.parse import NESTING_MAX, WEBHOOKS_MAX
-from relay.settings import Settings
+from relay.settings import Column, Settings
 from relay.store import Store
 from tests.waiting import until
 
@@ -35,12 +36,13 @@ DATA = {"email": "taro@example.jp", "name": "髙橋 太郎"}
 
 @pytest.fixture
 def settings() -> Settings:
-    """Source `crm` signs and sends to both accounts, `shop` has a token and sends to one."""
+    """Source `crm` signs and sends to both accounts; `shop` and `lenient` have a token and send to one."""
     return Settings.model_validate(
         {
             "sources": {
                 "crm": {"signing_secrets": [SECRET, OLD_SECRET], "accounts": ["news", "letter"]},
                 "shop": {"bearer_tokens": ["shop-token"], "accounts": ["letter"]},
+                "lenient": {"bearer_tokens": ["lenient-token"], "accounts": ["news"]},
             },
             "logins": {
                 "blast": {"vendor": "blastmail", "username": "u", "password": "p", "api_key": "k"},
@@ -123,7 +125,14 @@ def webhook(kind: str = "customer.created", message_id: str | None = None, **mem
 
 @pytest.fixture
 async def service(settings: Settings, database: str) -> AsyncIterator[Service]:
-    """A receiver with small limits, on a fresh database."""
+    """A receiver on a fresh database."""
+    async with serving(settings, database) as service:
+        yield service
+
+
+@asynccontextmanager
+async def serving(settings: Settings, database: str) -> AsyncIterator[Service]:
+    """Serve a receiver with small limits."""
     metrics = Metrics()
     async with Store.open(database) as store, Appender(store, metrics) as appender:
         layouts = {
@@ -221,6 +230,26 @@ async def test_another_content_is_a_conflict(service: Service) -> None:
     assert service.counted() == {"accepted": 1, "conflict": 1}
 
 
+async def test_a_repeat_is_a_duplicate_whatever_the_settings_are_by_then(settings: Settings, database: str) -> None:
+    """A webhook that was taken once is not refused when it comes again, nor another one of its id mistaken for it."""
+    async with serving(settings, database) as service:
+        first = await (await service.post(webhook(message_id="w1"))).json()
+    shop = settings.accounts["letter"]
+    stricter = shop.model_copy(update={"columns": {**shop.columns, "住所": Column(path="street", required=True)}})
+    changed = settings.model_copy(update={"accounts": {**settings.accounts, "letter": stricter}})
+    async with serving(changed, database) as service:
+        again = await service.post(webhook(message_id="w1"))
+        assert (again.status, await again.json()) == (202, {**first, "duplicate": True})
+        assert (await service.post(webhook(message_id="w1", data={**DATA, "name": "別人"}))).status == 409
+        assert (await service.post(webhook(message_id="w2"))).status == 422
+        many = [webhook(message_id="w1"), webhook(message_id="w1", data={"name": "?"}), webhook(message_id="w2")]
+        answer = await (await service.post(many, "shop/batch")).json()
+        assert (answer["duplicates"], answer["refused"]) == (1, 2)
+        assert [error["errors"][0]["field"] for error in answer["errors"]] == ["id", "data.street"]
+        assert len(await service.events()) == 1
+        assert service.counted() == {"duplicate": 2, "conflict": 2, "invalid": 2}
+
+
 async def test_ids_belong_to_their_source(service: Service) -> None:
     """Two sources may use the same id for different things."""
     assert (await service.post(webhook(message_id="w1"))).status == 202
@@ -241,6 +270,17 @@ async def test_remarks_are_in_the_answer(service: Service) -> None:
     future = webhook("customer.deleted", "w1", timestamp="2999-01-01T00:00:00Z")
     body = await (await service.post(future)).json()
     assert [warning["field"] for warning in body["warnings"]] == ["timestamp"]
+
+
+async def test_replaced_characters_are_counted(service: Service) -> None:
+    """Characters that became 〓 are counted when their webhook is in the log, once, and told each time."""
+    hard = webhook("customer.created", "w1", data={**DATA, "name": "𠮷田🍣"})
+    for path, body in (("lenient", hard), ("lenient", hard), ("lenient/batch", [hard, {**hard, "id": "w2"}])):
+        told = await (await service.post(body, path, {"Authorization": "Bearer lenient-token"})).json()
+        assert [warning["account"] for warning in told["warnings"]] == ["news"] * len(told["warnings"])
+        assert told["warnings"]
+    value = service.metrics.registry.get_sample_value("relay_replaced_characters_total", {"account": "news"})
+    assert value == 4
 
 
 async def test_concurrent_repeats_are_one_event(service: Service) -> None:
@@ -383,6 +423,16 @@ async def test_a_chunked_body_has_the_same_limit(service: Service) -> None:
         assert response.status == status
 
 
+async def test_what_is_too_large_is_not_even_read(service: Service) -> None:
+    """A body that says beforehand how large it is gets its answer before it is sent."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
+    head = "POST /v1/webhooks/shop HTTP/1.1\r\nHost: relay\r\nAuthorization: Bearer shop-token\r\n"
+    writer.write(f"{head}Content-Type: application/json\r\nContent-Length: 999999999\r\n\r\n".encode())
+    async with asyncio.timeout(5):
+        assert await reader.readline() == b"HTTP/1.1 413 Request Entity Too Large\r\n"
+    writer.close()
+
+
 RAW = json.dumps(webhook(message_id="w1")).encode()
 
 
@@ -431,7 +481,7 @@ async def test_an_array_of_webhooks(service: Service) -> None:
         webhook(message_id="w0"),
         webhook("customer.exploded", "w1"),
         webhook(message_id="known"),
-        webhook("customer.deleted", "known"),
+        webhook("customer.deleted", "known", timestamp="2999-01-01T00:00:00Z"),
         webhook(message_id="w0"),
         webhook("customer.deleted", "w0"),
         {"type": "customer.created"},

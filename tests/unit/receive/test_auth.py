@@ -45,6 +45,7 @@ def test_standard_example() -> None:
         ({"webhook-timestamp": "1614265330.0"}, BODY),
         ({"webhook-timestamp": "１６１４２６５３３０"}, BODY),
         ({"webhook-timestamp": "-1614265330"}, BODY),
+        ({"webhook-timestamp": "²"}, BODY),
         ({"webhook-timestamp": "9" * 5000}, BODY),
         ({"webhook-signature": SIGNATURE.replace("v1,", "v2,")}, BODY),
         ({"webhook-signature": SIGNATURE.removeprefix("v1,")}, BODY),
