@@ -1,58 +1,25 @@
-"""Batches: what an upload came to, and what follows from it. Pure: no clock, no database, no vendor.
-
-Theory of operation. A batch is a range of the log, so nothing is ever lost with it: it can always be *replaced* (its
-cursor set back) and cut anew. What must survive that stays with the cursor: attempts, the delay, the size a file
-takes at present. `settle` is the one place that turns an outcome into what happens next; `relay.store` writes it down
-in one transaction together with the lane's lease.
-
-    ready ──► uploading ──► delivered | accepted | unconfirmed | failed
-      │            └──► waiting ──► uploading …
-      └──────────────────┴──► replaced   (cut anew from the same place)
-"""
+"""What follows from an outcome, for the batch, its cursor and its lane."""
 
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from typing import assert_never
 
+from relay.batches.outcomes import (
+    Accepted,
+    Busy,
+    Delivered,
+    LineRejection,
+    Misconfigured,
+    Outcome,
+    Quota,
+    Refused,
+    TooLarge,
+    Transient,
+    Unauthorized,
+    Unknown,
+)
+from relay.batches.states import BatchState, Cursor, Manifest, Terms
 from relay.events import Operation
-
-
-class BatchState(StrEnum):
-    """The states of a batch."""
-
-    READY = "ready"
-    UPLOADING = "uploading"
-    WAITING = "waiting"
-    DELIVERED = "delivered"
-    ACCEPTED = "accepted"
-    UNCONFIRMED = "unconfirmed"
-    FAILED = "failed"
-    REPLACED = "replaced"
-
-
-OPEN = frozenset({BatchState.READY, BatchState.UPLOADING, BatchState.WAITING})
-
-TRANSITIONS: Mapping[BatchState, frozenset[BatchState]] = {
-    BatchState.READY: frozenset({BatchState.UPLOADING, BatchState.REPLACED}),
-    BatchState.UPLOADING: frozenset(
-        {
-            BatchState.WAITING,
-            BatchState.DELIVERED,
-            BatchState.ACCEPTED,
-            BatchState.UNCONFIRMED,
-            BatchState.FAILED,
-            BatchState.REPLACED,
-        }
-    ),
-    BatchState.WAITING: frozenset({BatchState.UPLOADING, BatchState.REPLACED}),
-    BatchState.DELIVERED: frozenset(),
-    BatchState.ACCEPTED: frozenset(),
-    BatchState.UNCONFIRMED: frozenset(),
-    BatchState.FAILED: frozenset({BatchState.REPLACED}),  # three refused lines in a row are taken back
-    BatchState.REPLACED: frozenset(),
-}
 
 RETRY_DELAYS_S = (15.0, 60.0, 300.0, 1800.0, 7200.0)
 """The delay after the first, second, … failed attempt; the last one repeats. ± 10 % jitter is added when it is
@@ -65,176 +32,6 @@ REFUSED_LINES_MAX = 3
 """So many single lines refused in a row, nothing ended otherwise between, mean that the settings are wrong, not the
 lines."""
 
-
-# -- what an upload came to ------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class LineRejection:
-    """One line that the vendor refused. `line` counts the header as line 1. `message` is the vendor's text.
-
-    `unconfirmed` marks a line whose refusal may only echo an earlier upload of the same line (mode `create`).
-    """
-
-    line: int
-    message: str
-    unconfirmed: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Delivered:
-    """The vendor confirmed every line but the rejected ones."""
-
-    rejections: tuple[LineRejection, ...] = ()
-    reason: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """The vendor took the file and will not tell more."""
-
-    reason: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Busy:
-    """The vendor is busy with another import, or asks for patience. No attempt is burnt."""
-
-    reason: str
-    retry_after_s: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Quota:
-    """The day's calls are spent: the lane waits until the vendor's next day (00:00 in Japan)."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Transient:
-    """It failed before the first byte of the body was sent: nothing can have arrived."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Unknown:
-    """It may have arrived, wholly or in part. `timed_out` makes the next file smaller."""
-
-    reason: str
-    timed_out: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Unauthorized:
-    """The vendor does not let this login in: an operator has to act."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Misconfigured:
-    """The vendor does not understand what the settings make relay send: an operator has to act."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class TooLarge:
-    """The vendor takes no file of this size."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """The vendor refused the whole file for its content without naming a line."""
-
-    reason: str
-
-
-Outcome = Delivered | Accepted | Busy | Quota | Transient | Unknown | Unauthorized | Misconfigured | TooLarge | Refused
-
-OUTCOMES: Mapping[type[Outcome], str] = {
-    Delivered: "delivered",
-    Accepted: "accepted",
-    Busy: "busy",
-    Quota: "quota",
-    Transient: "transient",
-    Unknown: "unknown",
-    Unauthorized: "unauthorized",
-    Misconfigured: "misconfigured",
-    TooLarge: "too_large",
-    Refused: "refused",
-}
-"""The outcome's name in the `upload` table, in logs and as a metric's label."""
-
-
-# -- what is to be done next -----------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """What one operation of one account has to do: an open batch, or events that wait beyond the cursor.
-
-    `waits` says that its next try is not due yet, `due` that waiting events may be cut, `age_s` how long they have
-    waited.
-    """
-
-    login: str
-    account: str
-    operation: Operation
-    waits: bool
-    due: bool
-    age_s: float
-    batch_id: int | None = None
-    batch_state: BatchState | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """What a login does next: take over an upload that nobody settled, or un-cut batches, then send or cut one.
-
-    `opt_outs` says that opt-outs have something to do, now or behind what is done first.
-    """
-
-    take_over: Candidate | None = None
-    uncut: tuple[Candidate, ...] = ()
-    pick: Candidate | None = None
-    opt_outs: bool = False
-
-    def __bool__(self) -> bool:
-        return bool(self.take_over or self.uncut or self.pick)
-
-    @property
-    def urgency(self) -> tuple[bool, float]:
-        """The order in which lanes are served: opt-outs first, then the longest waiting (sort in reverse)."""
-        first = self.take_over or self.pick or (self.uncut[0] if self.uncut else None)
-        return (self.opt_outs, first.age_s) if first else (False, 0.0)
-
-
-def choose(candidates: Sequence[Candidate]) -> Choice:
-    """Choose what one login does next among what its accounts have to do.
-
-    While an opt-out has anything to do, nothing else is sent or cut, and batches of upserts and allows are un-cut: what
-    the opt-outs supersede is then left out of them. Whoever waits for a next try is passed over.
-    """
-    active = [c for c in candidates if c.batch_id is not None or c.due]
-    opt_outs = [c for c in active if c.operation.opt_out]
-    for candidate in active:
-        if candidate.batch_state is BatchState.UPLOADING:
-            return Choice(take_over=candidate, opt_outs=bool(opt_outs))
-    ready = [c for c in (opt_outs or active) if not c.waits]
-    return Choice(
-        uncut=tuple(c for c in active if c.batch_id is not None and not c.operation.opt_out) if opt_outs else (),
-        pick=max(ready, key=lambda c: c.age_s, default=None),
-        opt_outs=bool(opt_outs),
-    )
-
-
-# -- what follows from an outcome ------------------------------------------------------------------------------------
-
 ROWS_UNLIMITED = 1_000_000
 """A row limit that has grown to this is forgotten: no vendor's file size lets so many rows in."""
 
@@ -244,48 +41,6 @@ RETRY_AFTER_MAX_S = 3600.0
 PAUSE_S = 60.0
 """How long a lane rests after a pause, even for a replica with other settings: two wrong ones must not lock a login
 out."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cursor:
-    """What an operation of an account remembers across batches."""
-
-    attempts: int = 0
-    sent_to: int = 0
-    rows_max: int | None = None
-    bytes_max: int | None = None
-    suspect_to: int | None = None
-    refused_lines: int = 0
-    refused_from: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Manifest:
-    """A batch as it was filed, with its cursor's memory and the number of uploads so far."""
-
-    account: str
-    id: int
-    login: str
-    operation: Operation
-    layout: int
-    header: tuple[str, ...]
-    cut_from: int
-    cut_to: int
-    rows: int
-    bytes: int
-    sha256: str | None
-    state: BatchState
-    uploads: int
-    cursor: Cursor
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """What a login's settings say about settling."""
-
-    attempts_max: int
-    file_bytes_max: int
-    settle_after_s: float
 
 
 @dataclass(frozen=True, slots=True)

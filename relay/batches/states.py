@@ -1,0 +1,85 @@
+"""The states of a batch, and what is known of one when its upload begins."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from relay.events import Operation
+
+
+class BatchState(StrEnum):
+    """The states of a batch."""
+
+    READY = "ready"
+    UPLOADING = "uploading"
+    WAITING = "waiting"
+    DELIVERED = "delivered"
+    ACCEPTED = "accepted"
+    UNCONFIRMED = "unconfirmed"
+    FAILED = "failed"
+    REPLACED = "replaced"
+
+
+OPEN = frozenset({BatchState.READY, BatchState.UPLOADING, BatchState.WAITING})
+
+TRANSITIONS: Mapping[BatchState, frozenset[BatchState]] = {
+    BatchState.READY: frozenset({BatchState.UPLOADING, BatchState.REPLACED}),
+    BatchState.UPLOADING: frozenset(
+        {
+            BatchState.WAITING,
+            BatchState.DELIVERED,
+            BatchState.ACCEPTED,
+            BatchState.UNCONFIRMED,
+            BatchState.FAILED,
+            BatchState.REPLACED,
+        }
+    ),
+    BatchState.WAITING: frozenset({BatchState.UPLOADING, BatchState.REPLACED}),
+    BatchState.DELIVERED: frozenset(),
+    BatchState.ACCEPTED: frozenset(),
+    BatchState.UNCONFIRMED: frozenset(),
+    BatchState.FAILED: frozenset({BatchState.REPLACED}),  # three refused lines in a row are taken back
+    BatchState.REPLACED: frozenset(),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """What an operation of an account remembers across batches."""
+
+    attempts: int = 0
+    sent_to: int = 0
+    rows_max: int | None = None
+    bytes_max: int | None = None
+    suspect_to: int | None = None
+    refused_lines: int = 0
+    refused_from: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """A batch as it was filed, with its cursor's memory and the number of uploads so far."""
+
+    account: str
+    id: int
+    login: str
+    operation: Operation
+    layout: int
+    header: tuple[str, ...]
+    cut_from: int
+    cut_to: int
+    rows: int
+    bytes: int
+    sha256: str | None
+    state: BatchState
+    uploads: int
+    cursor: Cursor
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a login's settings say about settling."""
+
+    attempts_max: int
+    file_bytes_max: int
+    settle_after_s: float
