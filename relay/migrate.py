@@ -42,13 +42,10 @@ class Migration:
 def migrations(directory: Path | None = None) -> list[Migration]:
     """Read all migrations in order. Their numbers count up from 1 without a gap."""
     directory = directory or sql_directory() / "migrations"
-    found = [
-        Migration(int(path.stem.split("_", 1)[0]), path.stem, path.read_text(encoding="utf-8"))
-        for path in sorted(directory.glob("*.sql"))
-    ]
-    if [m.version for m in found] != list(range(1, len(found) + 1)):
-        raise SchemaUnknown(f"the migrations in {directory} are not numbered 1, 2, 3 …")
-    return found
+    paths = sorted(directory.glob("*.sql"))
+    if [path.stem.partition("_")[0] for path in paths] != [f"{n:04}" for n in range(1, len(paths) + 1)]:
+        raise SchemaUnknown(f"the migrations in {directory} are not numbered 0001, 0002, 0003 …")
+    return [Migration(n, path.stem, path.read_text(encoding="utf-8")) for n, path in enumerate(paths, 1)]
 
 
 async def migrate(url: str, directory: Path | None = None) -> list[int]:
@@ -56,26 +53,30 @@ async def migrate(url: str, directory: Path | None = None) -> list[int]:
 
     Several may run at the same time: they queue. Raises Unavailable, or SchemaUnknown for a newer or changed schema.
     """
+    known = migrations(directory)
     with available():
         connection = await asyncpg.connect(url, timeout=CONNECT_TIMEOUT_S, statement_cache_size=0)
-    try:
-        async with connection.transaction():
-            await connection.execute("select pg_advisory_xact_lock($1)", _LOCK)
-            await connection.execute(_TABLE)
-            known = migrations(directory)
-            applied = await _applied(connection, known)
-            fresh = known[len(applied) :]
-            for migration in fresh:
-                await connection.execute(migration.text)
-                await connection.execute(
-                    "insert into migration (version, name, sha256) values ($1, $2, $3)",
-                    migration.version,
-                    migration.name,
-                    migration.sha256,
-                )
-        return [migration.version for migration in fresh]
-    finally:
-        await connection.close()
+        try:
+            return await _migrate(connection, known)
+        finally:
+            await connection.close()
+
+
+async def _migrate(connection: asyncpg.Connection, known: list[Migration]) -> list[int]:
+    async with connection.transaction():
+        await connection.execute("select pg_advisory_xact_lock($1)", _LOCK)
+        await connection.execute(_TABLE)
+        applied = await _applied(connection, known)
+        fresh = known[len(applied) :]
+        for migration in fresh:
+            await connection.execute(migration.text)
+            await connection.execute(
+                "insert into migration (version, name, sha256) values ($1, $2, $3)",
+                migration.version,
+                migration.name,
+                migration.sha256,
+            )
+    return [migration.version for migration in fresh]
 
 
 async def check_schema(connection: asyncpg.Connection | asyncpg.pool.PoolConnectionProxy) -> None:

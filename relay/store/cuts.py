@@ -18,7 +18,7 @@ from relay.store.deployment import LayoutColumns
 from relay.store.lanes import Lanes, Lease, Target
 
 CHUNK_ROWS = 20_000
-"""Events looked at by one statement of a cut, or joined by one statement of a file."""
+"""Events looked at by one statement of a cut, or of the rendering of a file."""
 
 
 HeaderOf = Callable[[LayoutColumns], tuple[str, ...]]
@@ -143,10 +143,11 @@ class Cuts(Lanes):
                 last,
                 CHUNK_ROWS,
             )
-            if row is None or not row["rows"]:
+            if row is None or not row["looked_at"]:
                 return
             last = row["last_id"]
-            yield row["lines"]
+            if row["lines"]:
+                yield row["lines"]
 
     async def spooled(self, lease: Lease, batch: Manifest, sha256: str) -> None:
         """Remember the hash of a batch's file. Raises LaneLost."""

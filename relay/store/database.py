@@ -77,9 +77,7 @@ class Database:
 
     @classmethod
     @asynccontextmanager
-    async def open(
-        cls, url: str, *, connections_max: int = 10, statement_cache: int = 100
-    ) -> AsyncIterator[Self]:
+    async def open(cls, url: str, *, connections_max: int = 10, statement_cache: int = 100) -> AsyncIterator[Self]:
         """Open a pool. Nothing is connected yet, so that relay can start before Postgres does.
 
         `statement_cache` must be 0 behind a pooler in transaction mode.

@@ -13,7 +13,8 @@ cross join lateral (
 ) w
 join cursor c on c.account = w.account and c.operation = w.operation
 where b.account = $1 and b.id = $2 and w.operation in ('stop', 'ban') and w.id <= c.position
-  and not exists (select from superseded s where s.account = u.account and s.event_id = u.id and s.batch_id <= b.id)
+  -- a look-up for each row, never a join over all that was ever superseded
+  and ((select s.batch_id from superseded s where s.account = u.account and s.event_id = u.id) <= b.id) is not true
 order by w.id
 on conflict (source, message_id, account) do nothing
 returning operation

@@ -7,10 +7,10 @@ with looked_at as materialized (
     order by id
     limit $5
 ), judged as materialized (
-    select r.*, coalesce(known.by_event_id, later.id) as by_id
-    from looked_at r
     -- what an earlier cut found stays superseded, even where that cut had a later fence than this one
-    left join superseded known on known.account = $1 and known.event_id = r.id
+    -- (a look-up for each row, never a join over all that was ever superseded)
+    select r.*, coalesce((select s.by_event_id from superseded s where s.account = $1 and s.event_id = r.id), later.id) as by_id
+    from looked_at r
     left join lateral (
         select l.id from event l
         where l.account = $1 and l.customer = r.customer and l.id <= $4

@@ -7,9 +7,8 @@ join (
     from batch m
     join event e on e.account = m.account and e.operation = m.operation and e.id > m.cut_from and e.id <= m.cut_to
     where m.account = $1 and m.id = $2
-      and not exists (
-          select from superseded s where s.account = e.account and s.event_id = e.id and s.batch_id <= m.id
-      )
+      -- a look-up for each row, never a join over all that was ever superseded
+      and ((select s.batch_id from superseded s where s.account = e.account and s.event_id = e.id) <= m.id) is not true
 ) lines on lines.line = r.line
 join batch b on b.account = $1 and b.id = $2
 returning unconfirmed

@@ -4,7 +4,8 @@ with dead as (
     join event e on e.account = b.account and e.operation = b.operation and e.id > b.cut_from and e.id <= b.cut_to
     where b.account = $1 and b.id = $2 and b.state in ('failed', 'unconfirmed')
       and b.retried_at is null and b.dismissed_at is null
-      and not exists (select from superseded s where s.account = e.account and s.event_id = e.id and s.batch_id <= b.id)
+      -- a look-up for each row, never a join over all that was ever superseded
+      and ((select s.batch_id from superseded s where s.account = e.account and s.event_id = e.id) <= b.id) is not true
     union
     select e.* from rejection r
     join event e on e.account = r.account and e.id = r.event_id

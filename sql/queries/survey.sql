@@ -23,11 +23,14 @@ left join lateral (
     select first.received_at,
            first.received_at <= now() - make_interval(secs => t.flush_after_s)
            or first.id <= l.flush_to
-           or exists (
-               select from event again
+           or (
+               -- the order keeps the planner from walking over all that was ever appended again to an account
+               select again.id from event again
                where again.account = t.account and again.operation = t.operation and again.again_of is not null
                  and again.id > c.position and again.id <= $9
-           )
+               order by again.id
+               limit 1
+           ) is not null
            or (
                select count(*) >= least(t.rows_max, c.rows_max) or sum(octet_length(line)) >= least(t.bytes_max, c.bytes_max)
                from (

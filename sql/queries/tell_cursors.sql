@@ -4,11 +4,14 @@ select c.account, c.operation, c.position, c.attempts, c.rows_max, c.bytes_max,
        coalesce(tried.reason, '') as tried_reason,
        b.id as batch_id, b.state as batch_state,
        first.id as first_id, extract(epoch from now() - first.received_at)::float8 as first_age_s,
-       exists (
-           select from event again
+       (
+           -- the order keeps the planner from walking over all that was ever appended again to an account
+           select again.id from event again
            where again.account = c.account and again.operation = c.operation and again.again_of is not null
              and again.id > c.position
-       ) as again
+           order by again.id
+           limit 1
+       ) is not null as again
 from cursor c
 left join batch b on b.account = c.account and b.operation = c.operation and b.state in ('ready', 'uploading', 'waiting')
 left join lateral (

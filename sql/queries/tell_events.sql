@@ -21,17 +21,15 @@ left join lateral (
     where a.account = e.account and a.again_of = coalesce(e.again_of, e.id) and a.id > e.id
 ) again on true
 left join lateral (
-    -- the latest batch that holds it: where refused lines were taken back, ranges overlap, but never many of them
+    -- ranges of batches that are not replaced do not overlap: the first that reaches to the event is the one that holds it
     select near.id, near.state, near.reason, near.dismissed_at
     from (
         select * from batch
         where account = e.account and operation = e.operation and cut_to >= e.id and state <> 'replaced'
         order by cut_to
-        limit 20
+        limit 1
     ) near
     where near.cut_from < e.id and e.id <= c.position and s.event_id is null
-    order by near.id desc
-    limit 1
 ) b on true
 left join lateral (
     select line, message, unconfirmed, dismissed_at

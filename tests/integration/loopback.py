@@ -84,10 +84,11 @@ class Server:
 
 
 @asynccontextmanager
-async def serving(script: Script, greeting: bytes = b"") -> AsyncIterator[Server]:
+async def serving(script: Script, greeting: bytes = b"", *, narrow: bool = False) -> AsyncIterator[Server]:
     """Serve each request by the script, then close its connection. What a script raises fails the test.
 
-    With a `greeting` the server speaks first, as no HTTP server does.
+    With a `greeting` the server speaks first, as no HTTP server does. A `narrow` one takes little before it is read, so
+    that the rest stays in the client's system.
     """
     server = Server()
 
@@ -110,9 +111,11 @@ async def serving(script: Script, greeting: bytes = b"") -> AsyncIterator[Server
         def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             running.add(tasks.create_task(serve(reader, writer)))
 
-        listening = await asyncio.start_server(accept, "127.0.0.1", 0)
-        port = listening.sockets[0].getsockname()[1]
-        server.url = f"http://127.0.0.1:{port}"
+        socket_ = socket.create_server(("127.0.0.1", 0))
+        if narrow:
+            socket_.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        listening = await asyncio.start_server(accept, sock=socket_, limit=4096 if narrow else 65_536)
+        server.url = f"http://127.0.0.1:{socket_.getsockname()[1]}"
         try:
             yield server
         finally:

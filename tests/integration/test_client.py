@@ -147,8 +147,9 @@ async def test_no_cookie_is_kept(client: Client, spool: Spool) -> None:
 
     file = await spooled(spool)
     async with serving(set_cookie) as server:
+        url = server.url.replace("127.0.0.1", "localhost")  # no client keeps cookies of a bare address
         for _ in range(2):
-            await client.upload(job(file, haihai_login(base_url=server.url)))
+            await client.upload(job(file, haihai_login(base_url=url)))
     assert len(server.heard) == 2
     assert "cookie" not in server.heard[1].headers
 
@@ -502,6 +503,33 @@ async def test_a_lease_that_ends_while_waiting_resets_the_connection(
             assert server.heard[0].broken
 
 
+@pytest.mark.parametrize("end", ["lease", "time-out", "cancelled"])
+async def test_what_lies_in_buffers_does_not_complete_a_file_later(client: Client, spool: Spool, end: str) -> None:
+    """A vendor that reads on after relay has given up finds the connection reset, not the rest of the file."""
+    read_on = asyncio.Event()
+
+    async def late(connection: Connection) -> None:
+        await read_on.wait()
+        await connection.read()
+
+    file = await spooled(spool, rows=50, padding=2_000)
+    clock = asyncio.get_running_loop().time
+    until = clock() + (0.3 if end == "lease" else 60)
+    async with serving(late, narrow=True) as server, asyncio.timeout(ANSWER_WITHIN_S):
+        login = haihai_login(base_url=server.url, upload_timeout_s=0.3 if end == "time-out" else 60)
+        uploading = asyncio.ensure_future(client.upload(job(file, login, lease=lambda: until - clock())))
+        if end == "cancelled":
+            await asyncio.wait({uploading}, timeout=0.3)
+            uploading.cancel()
+        await asyncio.wait({uploading})
+        read_on.set()
+        await server.heard[0].done.wait()
+    if not uploading.cancelled() and uploading.exception() is None:
+        assert uploading.result().outcome == Unknown("TimeoutError", timed_out=True)
+    assert server.heard[0].broken
+    assert len(server.heard[0].body) < server.heard[0].length
+
+
 async def test_a_lease_that_is_renewed_lasts(client: Client, spool: Spool) -> None:
     """Only what is left when it is looked at counts, not what was left at the start."""
     clock = asyncio.get_running_loop().time
@@ -648,6 +676,13 @@ async def test_a_login_that_gets_no_answer_is_transient(client: Client, spool: S
     assert isinstance(lost.outcome, Transient)
     assert (lost.http_status, lost.bytes_sent) == (None, 0)
     assert metrics.registry.get_sample_value("relay_logins_total", {"vendor": "blastmail", "result": "failed"}) == 2
+
+
+async def test_a_login_that_hangs_takes_no_longer_than_an_upload_may(client: Client, spool: Spool) -> None:
+    """The login's own time-out counts where it is shorter than the client's for such calls."""
+    async with serving(hang) as server, asyncio.timeout(ANSWER_WITHIN_S):
+        uploaded = await client.upload(job(await spooled(spool), bme_login(base_url=server.url, upload_timeout_s=0.3)))
+    assert uploaded.outcome == Transient("login: TimeoutError")
 
 
 # -- judging ---------------------------------------------------------------------------------------------------------

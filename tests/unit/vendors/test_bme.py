@@ -256,9 +256,13 @@ def test_a_server_s_error_is_unknown_whatever_it_says(message: str) -> None:
 # -- what the claims come to -----------------------------------------------------------------------------------------
 
 LINES = {
+    1: csvline.record(["E-Mail", "氏名"]),
     2: csvline.record(["taro@example.jp", "髙橋 太郎"]).removesuffix(b"\r\n"),
     3: csvline.record(["hanako@example.jp", '表の"花子"']).removesuffix(b"\r\n"),
+    4: csvline.record(["jiro@example.jp", "次郎"]),
 }
+"""A file of two rows, and what would be the third, were there one."""
+
 CONTENTS = {number: csvline.decode(line) for number, line in LINES.items()}
 
 
@@ -293,9 +297,9 @@ def test_counts_that_add_up_are_delivered() -> None:
         Counted(2, 0, (claim(2),)),
         Counted(1, 1, (claim(2), claim(3))),
         Counted(0, 2, (claim(2), claim(2))),
-        Counted(1, 1, (claim(1, content=""),)),
+        Counted(1, 1, (claim(1, content='"E-Mail","氏名"'),)),
         Counted(1, 1, (claim(0, content=""),)),
-        Counted(1, 1, (claim(4, content=""),)),
+        Counted(1, 1, (claim(4, content='"jiro@example.jp","次郎"'),)),
         Counted(1, 1, (claim(3, content=CONTENTS[2]),)),
         Counted(1, 1, (claim(2, content=CONTENTS[3]),)),
         Counted(1, 1, (claim(2, content=""),)),

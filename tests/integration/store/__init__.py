@@ -1,0 +1,1 @@
+"""Tests of the store, on the newest and the oldest supported Postgres."""

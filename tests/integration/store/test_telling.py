@@ -1,0 +1,122 @@
+"""Telling on both Postgres versions: every event has one state, and no query walks over the log."""
+
+import random
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from relay.events import EventState
+from relay.store.database import sql
+from tests.integration.model import settings, world
+from tests.integration.test_random_walk import Walk
+
+SEEDS = range(6)
+STEPS = 60
+IN_A_BATCH = frozenset(EventState) - {EventState.PENDING, EventState.SUPERSEDED}
+
+FILL = """
+insert into cursor (account, operation)
+select a, o from unnest(array['a0', 'a1']) a, unnest(array['upsert', 'delete', 'stop', 'ban', 'allow']) o;
+
+insert into event (account, source, message_id, digest, operation, customer, layout, line, occurred_at, received_at)
+select 'a' || i % 2, 'crm', 'msg_' || i, '', case when i % 20 < 2 then 'stop' else 'upsert' end,
+       decode(md5((i % 9000)::text), 'hex'), 1, '\\x61610d0a', now() + i * interval '1 ms', now() + i * interval '1 ms'
+from generate_series(1, 30000) i;
+
+insert into event (account, source, message_id, digest, operation, customer, layout, line, occurred_at, received_at,
+                   again_of)
+select account, 'relay', 'again:' || id || ':1.1', digest, operation, customer, layout, line, occurred_at, received_at,
+       id
+from event where id % 100 = 0;
+
+insert into event (account, source, message_id, digest, operation, customer, layout, line, occurred_at, received_at)
+values ('a0', 'crm', 'rare', '', 'delete', '\\x61', 1, '\\x61610d0a', now(), now());
+
+update cursor set position = 27000 where operation in ('upsert', 'stop');
+
+insert into batch (account, id, login, operation, layout, header, cut_from, cut_to, rows, bytes, state,
+                   oldest_received_at, ended_at)
+select a, nextval('batch_id_seq'), 'l', o, 1, '{}', i * 30, (i + 1) * 30, 10, 1000,
+       case when i % 10 = 7 then 'failed' when i % 10 = 3 then 'replaced' else 'delivered' end, now(), now()
+from generate_series(0, 899) i, unnest(array['a0', 'a1']) a, unnest(array['upsert', 'stop']) o;
+
+insert into upload (account, batch_id, number, ended_at, outcome) select account, id, 1, now(), 'delivered' from batch;
+insert into superseded select account, id, id + 1, 1 from event where id % 7 = 0 and id < 28000;
+insert into rejection (account, batch_id, line, event_id, message)
+select account, id, line, cut_from + line, 'no' from batch, generate_series(2, 6) line where id % 5 = 0;
+"""
+
+QUERIES: Mapping[str, Sequence[object]] = {
+    "find_webhook": ("crm", "msg_2000"),
+    "find_customer": (["a0", "a1"], b"\0" * 16, 1000),
+    "tell_events": (["a0", "a1"], [2000, 2001]),
+    "tell_batches": ("a0", None, None, 2**62, 100),
+    "tell_uploads": ("a0", 5),
+    "tell_rejections": ("a0", 5, 0, 100),
+    "tell_cursors": (["a0", "a1"],),
+    "tell_unsettled": (),
+    "tell_dead_letters": (["a0", "a1"],),
+}
+LARGE = ("event", "batch", "superseded", "upload")
+"""What grows with the log. Refused lines are few."""
+
+ROWS_MAX = 4000
+"""Some 3300 events wait."""
+
+
+@pytest.mark.parametrize("analyzed", [False, True], ids=["fresh", "analyzed"])
+@pytest.mark.parametrize("plan", ["force_custom_plan", "force_generic_plan"])
+async def test_no_query_walks_over_the_log(database: str, analyzed: bool, plan: str) -> None:  # noqa: FBT001 (a parameter)
+    """Each query begins at a key or a cursor, with and without statistics, and looks at no more than what waits."""
+    connection = await asyncpg.connect(database)
+    try:
+        for table in LARGE:
+            await connection.execute(f"alter table {table} set (autovacuum_enabled = {analyzed})")
+        await connection.execute(FILL)
+        if analyzed:
+            await connection.execute("vacuum analyze")
+        await connection.execute(f"set plan_cache_mode = {plan}")
+        for name, args in QUERIES.items():
+            rows = await connection.fetch(f"explain (analyze, timing off, costs off) {sql(name)}", *args)
+            lines = [row[0] for row in rows]
+            walked = [line for line in lines if any(f"Seq Scan on {table} " in line for table in LARGE)]
+            assert not walked, (name, lines)
+            assert max(_rows(line) for line in lines) <= ROWS_MAX, (name, lines)
+    finally:
+        await connection.close()
+
+
+def _rows(line: str) -> float:
+    """The rows of one node of a plan, over all its loops."""
+    if "(actual rows=" not in line:
+        return 0
+    rows, loops = line.partition("(actual rows=")[2].rstrip(")").split(" loops=")
+    return float(rows) * float(loops)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+async def test_every_event_is_in_one_state(database: str, tmp_path: Path, seed: int) -> None:
+    """On a walk through faults: all events are told, those that are pending are counted, and batches hold the others.
+
+    The rows of a batch that is not replaced are the events that name it.
+    """
+    rng = random.Random(seed)
+    async with world(database, tmp_path, settings(1, rows_max=rng.choice((2, 3, 50)), attempts_max=3)) as w:
+        walk = Walk(w, w.plans["login-0"], rng, later=False)
+        for number in range(STEPS):
+            step = rng.choices((walk.receive, walk.flush, walk.pass_time, walk.retry), (5, 6, 3, 0.3))[0]
+            await step()
+            if number % 10 == 9:
+                keys = [tuple(row) for row in await w.connection.fetch("select account, id from event")]
+                told = await w.store.tell_events(keys)
+                assert len(told) == len(keys)
+                states = Counter(event.state for event in told)
+                pending = sum(entry.pending for entry in await w.store.tell_unsettled())
+                assert states[EventState.PENDING] == pending, walk.log
+                assert all((event.batch_id is not None) == (event.state in IN_A_BATCH) for event in told), walk.log
+                batches = await w.connection.fetch("select id, rows from batch where state <> 'replaced'")
+                held = Counter(event.batch_id for event in told if event.batch_id is not None)
+                assert held == {row["id"]: row["rows"] for row in batches}, walk.log
