@@ -98,9 +98,11 @@ class Service:
         )
         async with AsyncExitStack() as stack:
             ops_url = await _listen(
-                stack, ops_app(self.metrics, self.ready), _bind(self._process.ops_host, self._process.ops_port)
+                stack,
+                ops_app(self.metrics, self.ready),
+                _bind(self._process.ops_host, self._process.ops_port, "RELAY_OPS_PORT"),
             )
-            listener = _bind(self._process.host, self._process.port)
+            listener = _bind(self._process.host, self._process.port, "RELAY_PORT")
             waiting = await stack.enter_async_context(AsyncExitStack())
             await _listen(waiting, _starting_app(), listener.dup())
             store = await stack.enter_async_context(self._open_store(CONNECTIONS))
@@ -243,10 +245,17 @@ async def running(process: Process, settings: Settings) -> AsyncIterator[Address
                 service.stop()
 
 
-def _bind(host: str, port: int) -> socket.socket:
-    """Listen on an address before anything can be served there: who connects waits instead of being refused."""
+def _bind(host: str, port: int, variable: str) -> socket.socket:
+    """Listen on an address before anything can be served there: who connects waits instead of being refused.
+
+    Raises SettingsError, naming the variable that the port is from, where the address is taken or none of ours.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    try:
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        reason = (error.strerror or type(error).__name__).partition(" (")[0]
+        raise SettingsError([FieldError(variable, f"cannot listen on port {port} of {host}: {reason}")]) from None
 
 
 async def _listen(stack: AsyncExitStack, app: web.Application, listener: socket.socket) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from relay import __version__, app, log, send
-from relay.errors import FieldError, RelayError, SchemaUnknown, SettingsError, Unavailable
+from relay.errors import FieldError, RelayError, SettingsError, Unavailable
 from relay.flush import login_plans
 from relay.migrate import migrate
 from relay.settings import Settings, database_url, load, process
@@ -35,8 +35,11 @@ def run(options: argparse.Namespace) -> int:
         for problem in error.problems:
             print(problem, file=sys.stderr)
         return EXIT_SETTINGS
-    except (SchemaUnknown, Unavailable) as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+    except Unavailable as error:
+        print(f"Postgres does not answer where RELAY_DATABASE_URL says that it is: {error}", file=sys.stderr)
+        return EXIT_WRONG
+    except RelayError as error:
+        print(error, file=sys.stderr)
         return EXIT_WRONG
     except KeyboardInterrupt:
         return EXIT_WRONG

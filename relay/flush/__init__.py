@@ -59,8 +59,14 @@ class Flusher:
             self._worker.metrics.fence_skipped.inc()
             return Flushed(fenced=False, worked={})
         logins = await self._due(fence)
-        worked = await asyncio.gather(*(self._worker.work(self._plans[login], fence) for login in logins))
-        return Flushed(fenced=True, worked=dict(zip(logins, worked, strict=True)))
+        work = (self._worker.work(self._plans[login], fence) for login in logins)
+        ended = await asyncio.gather(*work, return_exceptions=True)
+        worked: dict[str, Worked] = {}
+        for login, one in zip(logins, ended, strict=True):
+            if isinstance(one, BaseException):
+                raise one
+            worked[login] = one
+        return Flushed(fenced=True, worked=worked)
 
     async def run(self) -> None:
         """Do rounds until `stop` is called, then let uploads under way end for `grace_s` seconds."""

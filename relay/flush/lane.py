@@ -263,7 +263,8 @@ def _file_name(batch_id: int) -> str:
 
 def _with_echoes(plan: LoginPlan, batch: Manifest, outcome: Outcome) -> Outcome:
     """Mark what may be echoes: in the mode `create`, a line that arrived before is refused the second time."""
-    account = plan.accounts[batch.account]
-    if not isinstance(outcome, Delivered) or account.mode != "create" or batch.operation is not Operation.UPSERT:
+    account = plan.accounts.get(batch.account)  # one that the settings name no longer has none
+    creates = account is not None and account.mode == "create" and batch.operation is Operation.UPSERT
+    if not isinstance(outcome, Delivered) or not creates:
         return outcome
     return replace(outcome, rejections=tuple(replace(r, unconfirmed=True) for r in outcome.rejections))

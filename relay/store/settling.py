@@ -45,7 +45,7 @@ class Settling(Cuts):
         async with self.holding(lease) as connection:
             if not await connection.fetchval(sql("count_call"), lease.login, calls_per_day):
                 return None
-            number: int | None = await connection.fetchval(sql("begin_upload"), batch.account, batch.id)
+            number: int | None = await connection.fetchval(sql("begin_upload"), batch.account, batch.id, lease.login)
             if number is None:
                 raise Conflict(f"batch {batch.id} is not waiting for an upload")
             return number

@@ -1,6 +1,6 @@
--- Begin an upload of a batch; none if the batch is not waiting for one.
+-- Begin an upload of a batch by a login; none if the batch is not waiting for one.
 with begun as (
-    update batch set state = 'uploading' where account = $1 and id = $2 and state in ('ready', 'waiting')
+    update batch set state = 'uploading', login = $3 where account = $1 and id = $2 and state in ('ready', 'waiting')
     returning account, id
 )
 insert into upload (account, batch_id, number)

@@ -48,3 +48,11 @@ left join lateral (
     ) first
 ) w on b.id is null
 where b.id is not null or w.received_at is not null
+union all
+-- an upload of an account that the settings name no longer, left by a replica that died: it would block its login for ever
+select l.login, b.account, b.operation, c.position, false, b.id, b.state, b.layout, b.header, false,
+       extract(epoch from now() - b.oldest_received_at)::float8
+from workable l
+join batch b on b.login = l.login and b.state = 'uploading'
+join cursor c on c.account = b.account and c.operation = b.operation
+where not exists (select from target t where t.account = b.account and t.operation = b.operation)

@@ -1,14 +1,17 @@
 """A replica that can die at every step, and vendors that keep an upload waiting."""
 
 import asyncio
-from collections.abc import AsyncIterable, Awaitable, Callable
+import itertools
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
 
 from relay.batches import Delivered, Outcome
 from relay.client import Uploaded, UploadJob
-from relay.flush import LaneWorker, LoginPlan
+from relay.events import Operation
+from relay.flush import Flusher, LaneWorker, LoginPlan
 from relay.metrics import Metrics
 from relay.spool import Spool, SpoolFile
 from relay.store import Lease, Store
@@ -125,6 +128,12 @@ def replica(w: World, uploads: Any, *, store: Store | None = None, lease_s: floa
     return LaneWorker(store or w.store, w.spool, uploads, Metrics(), uuid4(), lease_s)
 
 
+async def work_until_death(w: World, worker: LaneWorker, plan: LoginPlan) -> None:
+    """Work on a login, piece after piece, until the replica dies."""
+    while True:
+        await worker.work(plan, await w.fence())
+
+
 async def lease_runs_out(w: World) -> None:
     """Let so much time pass that a dead replica's lease is over."""
     await w.connection_execute("update lane set leased_until = now() where lease is not null")
@@ -143,3 +152,36 @@ async def finish(w: World, worker: LaneWorker, plan: LoginPlan) -> None:
         if not await w.flush(worker, plan):
             return
     raise AssertionError("no end of it")
+
+
+# -- flushers -------------------------------------------------------------------------------------------------------
+
+
+def flusher(w: World, worker: LaneWorker, *, uploads_max: int = 16, grace_s: float = 20) -> Flusher:
+    """Make a flusher that goes round fast."""
+    return Flusher(worker, w.plans, round_s=0.02, uploads_max=uploads_max, grace_s=grace_s)
+
+
+@asynccontextmanager
+async def running(*flushers: Flusher) -> AsyncIterator[None]:
+    """Run flushers for the length of the block, then stop them and wait for their end."""
+    async with asyncio.TaskGroup() as group:
+        for one in flushers:
+            group.create_task(one.run())
+        yield
+        for one in flushers:
+            one.stop()
+
+
+CUSTOMERS = itertools.count(1)
+
+
+async def say_to(w: World, *logins: int, operation: Operation = Operation.UPSERT) -> None:
+    """Append an event to the account of each login, each of a customer of its own."""
+    await w.store.append([w.event(f"account-{n}", operation, f"c{next(CUSTOMERS)}@example.jp", 0) for n in logins])
+
+
+async def batch_states(w: World) -> dict[str, set[str]]:
+    """The states of the batches of each login."""
+    rows = await w.connection.fetch("select login, array_agg(distinct state) as states from batch group by login")
+    return {row["login"]: set(row["states"]) for row in rows}

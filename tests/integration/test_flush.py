@@ -25,6 +25,7 @@ from tests.integration.faults import (
     finish,
     lease_runs_out,
     replica,
+    work_until_death,
 )
 from tests.integration.model import KEYS, Answering, Readers, World, delivering, settings, world
 
@@ -35,7 +36,9 @@ ACCOUNT, LOGIN = "account-0", "login-0"
 async def say(w: World, *words: tuple[Operation, str]) -> None:
     """Append events, each later than all before."""
     said = await w.connection.fetchval("select count(*) from event")
-    await w.store.append([w.event(ACCOUNT, o, f"{who}@example.jp", occurred=n) for n, (o, who) in enumerate(words, said)])
+    await w.store.append(
+        [w.event(ACCOUNT, o, f"{who}@example.jp", occurred=n) for n, (o, who) in enumerate(words, said)]
+    )
 
 
 @pytest.mark.parametrize("undoes", [True, False])
@@ -53,16 +56,19 @@ async def test_a_replica_that_dies_anywhere_is_taken_over(database: str, tmp_pat
             spool.death = store.death
             mortal = LaneWorker(store, spool, MortalVendor(readers, store.death), Metrics(), uuid4(), 60)
             with pytest.raises(Died):
-                while True:
-                    await mortal.work(plan, await w.fence())
+                await work_until_death(w, mortal, plan)
             assert await sane.work(plan, await w.fence()) == Worked(), "the lane is not free yet"
             await lease_runs_out(w)
             await finish(w, sane, plan)
-            states = await w.connection.fetch("select distinct state from batch where state not in ('delivered', 'replaced')")
+            states = await w.connection.fetch(
+                "select distinct state from batch where state not in ('delivered', 'replaced')"
+            )
             assert states == [], step
             there = {name: readers.mailable(f"{name}@example.jp") for name in (new, gone, stopped)}
             assert there == {new: True, gone: False, stopped: False}, step
-        lost = await w.connection.fetchval("select count(*) from event e join cursor c using (account, operation) where id > position")
+        lost = await w.connection.fetchval(
+            "select count(*) from event e join cursor c using (account, operation) where id > position"
+        )
         assert lost == 0
 
 
@@ -80,7 +86,9 @@ async def test_an_upload_that_nobody_settled_counts_as_unknown(database: str, tm
             leased=True, taken_over=True, outcome="unknown"
         )
         assert answering.uploads == 0
-        (row,) = await w.connection.fetch("select state, attempts, sent_to, cut_to from batch join cursor using (account, operation)")
+        (row,) = await w.connection.fetch(
+            "select state, attempts, sent_to, cut_to from batch join cursor using (account, operation)"
+        )
         assert (row["state"], row["attempts"], row["sent_to"]) == ("waiting", 1, row["cut_to"])
         (upload,) = await w.connection.fetch("select outcome, reason from upload")
         assert upload["outcome"] == "unknown"
@@ -220,7 +228,9 @@ async def test_what_is_done_is_counted(database: str, tmp_path: Path) -> None:
         await say(w, (S, "a"), (U, "a"), (U, "a"))
         for _ in range(3):
             await w.flush(worker, plan)
-            await w.connection_execute("update lane set paused_at = null, pause_reason = null, paused_fingerprint = null")
+            await w.connection_execute(
+                "update lane set paused_at = null, pause_reason = null, paused_fingerprint = null"
+            )
             await delays_pass(w)
 
         def count(name: str, **labels: str) -> float | None:
@@ -233,3 +243,29 @@ async def test_what_is_done_is_counted(database: str, tmp_path: Path) -> None:
             assert count("relay_batches_total", vendor="haihai", operation="upsert", state=state) == expected
         assert count("relay_superseded_events_total", account=ACCOUNT) == 1
         assert count("relay_events_total", account=ACCOUNT, operation="stop") == 1
+
+
+async def test_an_upload_of_an_account_that_is_no_longer_named_blocks_nobody(database: str, tmp_path: Path) -> None:
+    """A replica died in an upload, and the settings no longer name its account: the login's others go on.
+
+    The upload counts as unknown, and the batch waits for its account to come back.
+    """
+    given = settings(2)
+    both = given.accounts["account-1"].model_copy(update={"login": LOGIN})
+    shared = given.model_copy(update={"accounts": {ACCOUNT: given.accounts[ACCOUNT], "account-1": both}})
+    async with world(database, tmp_path, shared) as w, MortalStore.open(database) as store:
+        readers = Readers()
+        await w.store.append([w.event("account-1", U, "a@example.jp", 0)])
+        store.death = Death("after upload")
+        with pytest.raises(Died):
+            await replica(w, MortalVendor(readers, store.death), store=store).work(w.plans[LOGIN], await w.fence())
+        await lease_runs_out(w)
+        await say(w, (S, "b"))
+        alone = login_plans(given.model_copy(update={"accounts": {ACCOUNT: given.accounts[ACCOUNT]}}), KEYS)[LOGIN]
+        worker = w.worker(delivering(readers))
+        done = await w.flush(worker, alone)
+        assert [one.outcome for one in done] == ["unknown", "delivered"]
+        rows = await w.connection.fetch("select account, state from batch order by id")
+        assert [tuple(row) for row in rows] == [("account-1", "waiting"), (ACCOUNT, "delivered")]
+        await finish(w, worker, w.plans[LOGIN])
+        assert await w.connection.fetchval("select count(*) from batch where state <> 'delivered'") == 0

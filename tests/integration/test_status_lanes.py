@@ -129,7 +129,7 @@ async def test_flush(database: str, tmp_path: Path) -> None:
 
 
 async def test_opt_outs_and_data_wait_for_their_own_time(database: str, tmp_path: Path) -> None:
-    """How long something waits for more is the account's setting for opt-outs, or the one for data, else the vendor's."""
+    """Opt-outs wait for more for the account's time for them, data for the account's other time, else the vendor's."""
     made = with_accounts(told_settings(), flush_after_s=None, flush_opt_outs_after_s=30)
     async with desk(database, tmp_path, made) as d:
         stop, upsert = await d.append((STOP, TARO), (UPSERT, HANAKO), now=True)

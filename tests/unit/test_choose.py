@@ -84,7 +84,9 @@ def test_data_that_waits_is_passed_over_for_others() -> None:
 def test_an_upload_that_nobody_settled_is_taken_over_first() -> None:
     """Nothing is sent or taken apart before it is known that the vendor may have got a file."""
     lost = candidate(U, batch=BatchState.UPLOADING)
-    assert choose([candidate(S, due=True), lost, candidate(A, batch=BatchState.READY)]) == Choice(take_over=lost, opt_outs=True)
+    assert choose([candidate(S, due=True), lost, candidate(A, batch=BatchState.READY)]) == Choice(
+        take_over=lost, opt_outs=True
+    )
 
 
 def test_lanes_with_opt_outs_are_served_first_then_the_longest_waiting() -> None:

@@ -37,7 +37,9 @@ def test_a_customer_is_the_same_in_every_spelling() -> None:
 
 def test_hashes_are_keyed_and_kept_apart_by_purpose() -> None:
     """Without the secret no hash can be made, and a customer's is no digest's, though the bytes hashed are the same."""
-    assert KEYS.customer("a@example.jp") == hmac.new(KEYS.secret, b"customer\0a@example.jp", hashlib.sha256).digest()[:16]
+    assert (
+        KEYS.customer("a@example.jp") == hmac.new(KEYS.secret, b"customer\0a@example.jp", hashlib.sha256).digest()[:16]
+    )
     assert KEYS.customer("a@example.jp") != Keys(b"another secret").customer("a@example.jp")
     text = "a@example.jp"
     hashes = {KEYS.customer(text).hex(), KEYS.digest(text.encode()).hex(), KEYS.settings(text.encode())}

@@ -1,5 +1,7 @@
-"""Files that get smaller and grow again: one bad line costs few uploads, its neighbours nothing, and settings that are
-wrong reject no line at all."""
+"""Files that get smaller and grow again.
+
+One bad line costs few uploads, its neighbours nothing, and settings that are wrong reject no line at all.
+"""
 
 import math
 from collections.abc import Callable
@@ -19,6 +21,7 @@ from relay.batches import (
     Misconfigured,
     Outcome,
     Refused,
+    Settlement,
     TooLarge,
     Transient,
     Unknown,
@@ -106,7 +109,7 @@ def test_sizes_grow_back_after_a_refused_file() -> None:
 
 @pytest.mark.parametrize("limit_bytes", [5_000, 123_456, 9_999_999])
 def test_a_vendor_s_lower_limit_is_found_and_tried_again(limit_bytes: int) -> None:
-    """After 413 files get half as large, then grow by a quarter; nothing is refused for it, and most uploads succeed."""
+    """After 413 files get half as large, then grow by a quarter; no line is refused for it, most uploads succeed."""
 
     def answer(ids: range) -> Outcome:
         return TooLarge("413") if HEADER_BYTES + len(ids) * LINE_BYTES > limit_bytes else Delivered()
@@ -137,9 +140,9 @@ def test_a_time_out_makes_the_next_file_smaller_but_not_sooner() -> None:
 @pytest.mark.parametrize("refusal", [Refused("Failure_Data is incorrect"), TooLarge("413")], ids=repr)
 @pytest.mark.parametrize("operation", [Operation.UPSERT, Operation.STOP, Operation.ALLOW])
 def test_wrong_settings_reject_no_line(refusal: Outcome, operation: Operation) -> None:
-    """Three lines refused alone, nothing delivered between: they are taken back and the lane pauses as misconfigured."""
+    """Three lines refused alone, nothing delivered between: they are taken back, the lane pauses as misconfigured."""
     log = PureLog(1000, operation)
-    pauses = []
+    pauses: list[Settlement] = []
     while not pauses:
         settlement = log.flush(lambda _: refusal)
         pauses += [settlement] if settlement.pause else []

@@ -61,7 +61,9 @@ async def test_only_the_last_permission_word_is_appended_again(bench: Bench) -> 
 
 async def test_only_customers_in_the_file_count(bench: Bench) -> None:
     """A superseded upsert was not sent, so it undid nothing; nor did a file undo what it does not hold."""
-    await bench.append(bench.event(S, "superseded", 1), bench.event(S, "in the file", 1), bench.event(S, "elsewhere", 1))
+    await bench.append(
+        bench.event(S, "superseded", 1), bench.event(S, "in the file", 1), bench.event(S, "elsewhere", 1)
+    )
     await bench.append(bench.event(D, "superseded", 0))
     await bench.execute("update cursor set position = (select max(id) from event)")
     await bench.append(bench.event(U, "superseded", -1), bench.event(U, "in the file", 2))

@@ -97,7 +97,8 @@ async def test_concurrent_appends_of_overlapping_webhooks(bench: Bench) -> None:
     """Twenty replicas are given the same webhooks by a sender in a hurry: no deadlock, each is committed once."""
     rng = random.Random(7)
     webhooks = [
-        [event, replace(event, account="shop")] for event in (bench.event(rng.choice((U, S)), f"c{n}") for n in range(60))
+        [event, replace(event, account="shop")]
+        for event in (bench.event(rng.choice((U, S)), f"c{n}") for n in range(60))
     ]
 
     async def replica() -> list[tuple[Event, Appended]]:
@@ -129,7 +130,9 @@ async def test_a_deadlock_is_tried_again(bench: Bench) -> None:
         appending = asyncio.create_task(store.append([a, z]))
         while not await bench.column("select 1 from pg_locks where not granted"):
             pass
-        await raw_append(other, a)  # goes on when the append, which waits for z, has been ended as the deadlock's victim
+        await raw_append(
+            other, a
+        )  # goes on when the append, which waits for z, has been ended as the deadlock's victim
         await transaction.commit()
         appended = await appending
     assert [one.status for one in appended] == ["duplicate", "duplicate"]

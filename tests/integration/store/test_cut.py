@@ -45,7 +45,7 @@ async def fill(bench: Bench, rng: random.Random, count: int) -> dict[int, Event]
 
 async def cut_all(bench: Bench, lease: Lease, operation: Operation, rows_max: int, bytes_max: int) -> list[int]:
     """Cut until nothing is left; return the batches."""
-    batches = []
+    batches: list[int] = []
     while True:
         before = (await bench.cursor(operation))["position"]
         cut = await bench.cut(lease, operation, rows_max=rows_max, bytes_max=bytes_max)
@@ -105,7 +105,9 @@ async def test_the_cursor_s_smaller_limits_go_before(bench: Bench) -> None:
     first = await bench.filed(lease, U)
     assert first.rows == 3
     await close(bench, first.id)
-    await bench.execute("update cursor set rows_max = null, bytes_max = $1 where operation = 'upsert'", HEADER_BYTES + 29)
+    await bench.execute(
+        "update cursor set rows_max = null, bytes_max = $1 where operation = 'upsert'", HEADER_BYTES + 29
+    )
     second = await bench.filed(lease, U)
     assert (second.rows, second.bytes) == (2, HEADER_BYTES + 20)
     await close(bench, second.id)
@@ -121,10 +123,8 @@ async def test_a_line_larger_than_the_limit_is_taken_alone(bench: Bench) -> None
             bench.event(U, f"old{limit}", 1), bench.event(U, f"a{limit}"), bench.event(U, f"b{limit}"),
             bench.event(U, f"old{limit}", 2), bench.event(U, f"last{limit}"),
         )  # fmt: skip
-        rows = []
-        for batch_id in await cut_all(bench, lease, U, 1000, limit):
-            rows.append((await bench.store.manifest(ACCOUNT, batch_id)).rows)
-        assert rows == [1, 1, 1, 1]
+        batches = await cut_all(bench, lease, U, 1000, limit)
+        assert await bench.column("select rows from batch where id = any($1)", batches) == [1, 1, 1, 1]
 
 
 async def test_a_cut_stops_where_the_layout_changes(bench: Bench) -> None:
@@ -202,7 +202,9 @@ async def test_a_manifest_tells_what_was_filed(bench: Bench) -> None:
     first = bench.event(S, "a")
     (event_id,) = await bench.append(first)
     await bench.append(bench.event(S, "b"))
-    await bench.execute("update cursor set attempts = 2, sent_to = 5, refused_lines = 1, refused_from = 0, suspect_to = 9")
+    await bench.execute(
+        "update cursor set attempts = 2, sent_to = 5, refused_lines = 1, refused_from = 0, suspect_to = 9"
+    )
     lease = await bench.lease()
     batch = await bench.filed(lease, S)
     assert (batch.account, batch.login, batch.operation, batch.header) == (ACCOUNT, "login-0", S, HEADER)

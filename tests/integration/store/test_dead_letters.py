@@ -29,7 +29,9 @@ async def test_a_failed_batch_is_retried_once(bench: Bench) -> None:
     counts = await asyncio.gather(*(bench.store.retry_batch(ACCOUNT, batch.id) for _ in range(5)))
     assert sorted(counts) == [0, 0, 0, 0, 3]
     assert await bench.column(COPIES) == [f'"{name}@example.jp"\r\n' for name in "abc"]
-    rows = await bench.connection.fetch("select o.id, n.again_of, n.message_id from event n join event o on o.id = n.again_of")
+    rows = await bench.connection.fetch(
+        "select o.id, n.again_of, n.message_id from event n join event o on o.id = n.again_of"
+    )
     assert all(row["message_id"] == f"again:{row['id']}:retry-{batch.id}" for row in rows)
     assert await bench.store.dismiss_batch(ACCOUNT, batch.id) == 0
     again = await bench.filed(lease, U)
@@ -40,7 +42,12 @@ async def test_a_failed_batch_is_dismissed_once(bench: Bench) -> None:
     """Then there is nothing left to retry."""
     lease = await bench.lease()
     batch = await failed(bench, lease)
-    assert sorted(await asyncio.gather(*(bench.store.dismiss_batch(ACCOUNT, batch.id) for _ in range(4)))) == [0, 0, 0, 3]
+    assert sorted(await asyncio.gather(*(bench.store.dismiss_batch(ACCOUNT, batch.id) for _ in range(4)))) == [
+        0,
+        0,
+        0,
+        3,
+    ]
     assert await bench.store.retry_batch(ACCOUNT, batch.id) == 0
     assert await bench.column(COPIES) == []
 
@@ -126,7 +133,7 @@ async def test_three_lines_refused_alone_are_taken_back(bench: Bench) -> None:
         refused.append(batch.id)
         result = await bench.settle(lease, batch, settle(batch, Refused("bad"), FEW), outcome="refused")
         assert result.rejected == (1 if len(refused) < 3 else 0)
-    states = dict(await bench.connection.fetch("select id, state from batch"))
+    states = {row["id"]: row["state"] for row in await bench.connection.fetch("select id, state from batch")}
     assert states == {first.id: "delivered", stop.id: "failed"} | dict.fromkeys(refused, "replaced")
     assert await bench.column("select batch_id from rejection") == [stop.id], "another operation's is not taken back"
     assert (await bench.cursor(U))["position"] == first.cut_to

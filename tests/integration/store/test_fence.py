@@ -90,7 +90,9 @@ async def test_nothing_is_lost_while_many_append_and_one_cuts(bench: Bench) -> N
             for turn in range(12):
                 transaction = connection.transaction()
                 await transaction.start()
-                ids = {await raw_append(connection, bench.event(U, f"c{number}-{turn}-{n}")) for n in range(turn % 4 + 1)}
+                ids = {
+                    await raw_append(connection, bench.event(U, f"c{number}-{turn}-{n}")) for n in range(turn % 4 + 1)
+                }
                 if (number + turn) % 5:
                     await transaction.commit()
                     committed.update(ids)
@@ -106,7 +108,9 @@ async def test_nothing_is_lost_while_many_append_and_one_cuts(bench: Bench) -> N
             cut = await bench.cut(lease, U)
             if cut.batch_id is not None:
                 batches.append(cut.batch_id)
-                await bench.execute("update batch set state = 'delivered', ended_at = now() where id = $1", cut.batch_id)
+                await bench.execute(
+                    "update batch set state = 'delivered', ended_at = now() where id = $1", cut.batch_id
+                )
     filed = await bench.column(
         "select e.id from batch b join event e on e.account = b.account and e.id > b.cut_from and e.id <= b.cut_to"
     )

@@ -184,7 +184,9 @@ async def test_calls_are_counted_by_the_day_in_japan(bench: Bench) -> None:
 async def test_a_spent_quota_waits_for_midnight_in_japan(bench: Bench) -> None:
     """The lane waits until the next 00:00 in Japan, whatever the database's time zone; a pause is not touched."""
     lease = await bench.lease()
-    await bench.execute("update lane set paused_at = now(), pause_reason = 'unauthorized', paused_fingerprint = 'other'")
+    await bench.execute(
+        "update lane set paused_at = now(), pause_reason = 'unauthorized', paused_fingerprint = 'other'"
+    )
     await bench.store.wait_for_quota(lease)
     lane = await bench.lane()
     until = lane["not_before"].astimezone(JAPAN)

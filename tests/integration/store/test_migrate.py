@@ -48,7 +48,9 @@ async def test_only_what_is_new_is_applied(empty: str, tmp_path: Path) -> None:
     """In order, and never twice."""
     directory = written(tmp_path, **{"0001_a": "create table a (x int)"})
     assert await migrate(empty, directory) == [1]
-    written(tmp_path, **{"0002_b": "insert into a values (2)", "0003_c": "update a set x = x + 1; insert into a values (7)"})
+    written(
+        tmp_path, **{"0002_b": "insert into a values (2)", "0003_c": "update a set x = x + 1; insert into a values (7)"}
+    )
     assert await migrate(empty, directory) == [2, 3]
     assert await migrate(empty, directory) == []
     async with raw_connection(empty) as connection:
@@ -172,7 +174,10 @@ async def test_a_layout_is_what_makes_the_rendering(bench: Bench) -> None:
     name, mail = {"header": "氏名", "path": "name"}, {"header": "E-Mail", "path": "email"}
     ensure = bench.store.ensure_layout
     first = await ensure(ACCOUNT, U, [mail, name])
-    assert await asyncio.gather(*(ensure(ACCOUNT, U, [mail, name | {"header": "お名前"}]) for _ in range(4))) == [first] * 4
+    assert (
+        await asyncio.gather(*(ensure(ACCOUNT, U, [mail, name | {"header": "お名前"}]) for _ in range(4)))
+        == [first] * 4
+    )
     others = [
         await ensure(ACCOUNT, U, [name, mail]),
         await ensure(ACCOUNT, U, [mail, name | {"path": "full_name"}]),

@@ -1,4 +1,4 @@
-"""The SQL files: each opens with a sentence, has its place in the store, prepares, and walks over no more than it must."""
+"""The SQL files: each opens with a sentence, has its place in the store, prepares, and walks no further than needed."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -57,24 +57,28 @@ from generate_series(1, {EVENTS}) i;
 
 insert into superseded select account, id, id + 1, 1 from event where id % 4 = 0;
 update cursor set position = {CUT_TO};
-insert into batch (account, id, login, operation, layout, header, cut_from, cut_to, rows, bytes, state, oldest_received_at, ended_at)
+insert into batch
+    (account, id, login, operation, layout, header, cut_from, cut_to, rows, bytes, state, oldest_received_at, ended_at)
 select 'account-0', i, 'login-0', 'upsert', 1, '{{メール}}', i * 100, (i + 1) * 100, 50, 1000, 'delivered', now(), now()
 from generate_series(1, 199) i;
-insert into batch (account, id, login, operation, layout, header, cut_from, cut_to, rows, bytes, state, oldest_received_at, ended_at)
+insert into batch
+    (account, id, login, operation, layout, header, cut_from, cut_to, rows, bytes, state, oldest_received_at, ended_at)
 values ('account-0', 200, 'login-0', 'upsert', 1, '{{メール}}', 20000, {CUT_TO}, 4000, 100000, 'failed', now(), now());
-"""
+"""  # noqa: S608 (numbers of our own)
 
 ACCOUNT, NEW = "account-0", ["a webhook", "another webhook"]
 TWO = [["2026-01-01T00:00:00Z"] * 2] * 2
 HOT: Mapping[str, tuple[Sequence[object], Sequence[str]]] = {
     # query: (arguments, the indexes that it has to use)
     "append": (
-        ([ACCOUNT] * 2, ["crm"] * 2, NEW, ["\\\\x00"] * 2, ["upsert"] * 2, ["\\\\x00"] * 2, [1, 1], ["\\\\x610d0a"] * 2, *TWO),
+        ([ACCOUNT] * 2, ["crm"] * 2, NEW, ["\\\\x00"] * 2, ["upsert"] * 2, ["\\\\x00"] * 2, [1, 1], ["\\\\x610d0a"] * 2,
+         *TWO),
         ("event_webhook_is_unique",),
     ),
     "find_known": ((["crm"] * 2, NEW), ("event_webhook_is_unique",)),
     "survey": (
-        (["login-0"] * 2, [ACCOUNT] * 2, ["upsert", "stop"], [60, 10], [10**6] * 2, [10**7] * 2, ["login-0"], ["f"], EVENTS, None),
+        (["login-0"] * 2, [ACCOUNT] * 2, ["upsert", "stop"], [60, 10], [10**6] * 2, [10**7] * 2,
+         ["login-0"], ["f"], EVENTS, None),
         ("event_waiting", "event_again_waiting"),
     ),
     "cut_chunk": (

@@ -118,7 +118,9 @@ async def test_the_lane_waits_or_pauses(bench: Bench) -> None:
     untouched = await settle_lane()
     assert untouched["not_before"] == lane["not_before"]
     lane = await settle_lane(lane_until_next_day=True, wait_reason="quota")
-    assert lane["not_before"] == lane["not_before"].replace(hour=15, minute=0, second=0, microsecond=0), "00:00 in Japan"
+    assert lane["not_before"] == lane["not_before"].replace(hour=15, minute=0, second=0, microsecond=0), (
+        "00:00 in Japan"
+    )
     assert timedelta(0) < lane["not_before"] - datetime.now(UTC) <= timedelta(days=1)
     lane = await settle_lane(pause="misconfigured", lane_delay_s=60.0, proven=False)
     assert is_soon(lane["paused_at"], 0)
@@ -135,7 +137,7 @@ async def test_the_lane_waits_or_pauses(bench: Bench) -> None:
 
 
 async def test_rejections_name_their_events(bench: Bench) -> None:
-    """Line n is the (n - 1)th event of the file, superseded ones not counted; long and odd messages are kept in part."""
+    """Line n is the (n - 1)th event of the file, superseded ones not counted; odd messages are kept in part."""
     await bench.say(U, "a", 1)
     lease, batch = await begun(bench, "b", "a", "c", "a", "d")  # the first «a» is not the last
     ids = await bench.column("select id from event where id not in (select event_id from superseded) order by id")
@@ -167,7 +169,7 @@ async def test_an_echo_of_what_may_have_arrived_is_unconfirmed(bench: Bench) -> 
     await bench.say(U, "c")
     assert await bench.store.begin_upload(lease, batch, None) == 2
     batch = await bench.store.manifest(ACCOUNT, batch.id)
-    echoes = (LineRejection(2, "exists", unconfirmed=True), LineRejection(3, "wrong"))
+    echoes: tuple[LineRejection, ...] = (LineRejection(2, "exists", unconfirmed=True), LineRejection(3, "wrong"))
     result = await bench.settle(lease, batch, settle(batch, Delivered(echoes), TERMS), number=2)
     assert result.rejected == 1
     assert await bench.column("select unconfirmed from rejection order by line") == [True, False]

@@ -176,3 +176,32 @@ async def test_many_targets_are_kept_apart(bench: Bench) -> None:
     stranger = replace(bench.target(U), account="nobody")
     found = await bench.store.survey([*targets, stranger], {LOGIN: FINGERPRINT}, await bench.w.fence())
     assert {candidate.operation: candidate.due for candidate in found} == {U: False, D: True, S: True}
+
+
+async def test_an_upload_of_an_account_that_nobody_names_is_told(bench: Bench) -> None:
+    """A replica that knows the account no longer has to settle it, or the login could never upload again."""
+    await bench.say(U, "a")
+    lease = await bench.lease()
+    batch = await bench.uploading(lease, U)
+    fence = await bench.w.fence()
+    named = [replace(bench.target(U), account="another"), bench.target(S)]
+    assert await bench.store.survey(named, {LOGIN: FINGERPRINT}, fence) == [], "its replica may be alive"
+    await bench.execute("update lane set leased_until = now()")
+    (orphan,) = await bench.store.survey(named, {LOGIN: FINGERPRINT}, fence)
+    assert (orphan.account, orphan.operation, orphan.batch_id) == (ACCOUNT, U, batch.id)
+    assert (orphan.batch_state, orphan.due) == (BatchState.UPLOADING, False)
+    assert len(await bench.store.survey([bench.target(U)], {LOGIN: FINGERPRINT}, fence)) == 1, "and not twice"
+    await bench.execute("update batch set state = 'waiting'")
+    assert await bench.store.survey(named, {LOGIN: FINGERPRINT}, fence) == []
+
+
+async def test_an_upload_counts_for_the_login_that_makes_it(bench: Bench) -> None:
+    """A batch that was cut under another login, before the account moved, does not block that one."""
+    await bench.say(U, "a")
+    lease = await bench.lease()
+    await bench.filed(lease, U)
+    await bench.execute("update batch set login = 'the login of old'")
+    (number,) = await bench.column("select id from batch")
+    batch = await bench.store.manifest(ACCOUNT, number)
+    assert await bench.store.begin_upload(lease, batch, None) == 1
+    assert (await bench.store.manifest(ACCOUNT, number)).login == LOGIN

@@ -1,0 +1,1 @@
+"""Tests of relay as a whole: what was promised."""
