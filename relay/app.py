@@ -9,7 +9,7 @@ import contextlib
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -43,6 +43,9 @@ CONNECTIONS = 10
 
 APPEND_CONNECTIONS = 2
 """Connections for appending alone, so that no cut or question keeps webhooks waiting; the second follows a hung one."""
+
+SWEEP_EVERY_S = 300.0
+"""Files of batches that another replica has ended, with customers in them, stay no longer than this."""
 
 BACKLOG = 1024
 
@@ -141,7 +144,6 @@ class Service:
         ops_url: str,
     ) -> None:
         spool = spool_at(self._process)
-        await spool.sweep({f"batch-{number}.csv" for number in await store.open_batches()})
         client = await stack.enter_async_context(Client(self.metrics, spool))
         worker = LaneWorker(store, spool, client, self.metrics, uuid4(), self._process.lease_s)
         flusher = Flusher(
@@ -153,7 +155,10 @@ class Service:
         )
         async with asyncio.TaskGroup() as group:
             group.create_task(flusher.run(), name="flusher")
-            sampling = group.create_task(Sampler(store, self._settings, self.metrics).run(), name="sampler")
+            besides = [
+                group.create_task(Sampler(store, self._settings, self.metrics).run(), name="sampler"),
+                group.create_task(_sweep(store, spool, layouts), name="sweeper"),
+            ]
             async with AsyncExitStack() as serving:
                 log_store = await serving.enter_async_context(self._open_store(APPEND_CONNECTIONS))
                 appender = await serving.enter_async_context(Appender(log_store, self.metrics))
@@ -167,7 +172,8 @@ class Service:
                 self.ready.reason = "draining"
                 log.info("draining")
                 flusher.stop()
-            sampling.cancel()
+            for task in besides:
+                task.cancel()
         log.info("ended")
 
     def _app(
@@ -205,6 +211,22 @@ async def prepare(store: Store, plans: Mapping[str, LoginPlan], fingerprint: str
         for account in plan.accounts:
             await store.ensure_cursors(account, [o for a, o in plan.columns if a == account])
     return layouts
+
+
+async def _sweep(store: Store, spool: Spool, served: Iterable[tuple[str, Operation]]) -> None:
+    """Remove files whose batches have ended elsewhere, and tell of what waits for settings that are no longer there."""
+
+    async def open_files() -> set[str]:
+        return {f"batch-{number}.csv" for number in await store.open_batches()}
+
+    while True:
+        try:
+            await spool.sweep(open_files)
+            for account, operation in await store.unnamed_accounts(served):
+                log.error("account_without_settings", account=account, operation=operation)
+        except (Unavailable, OSError) as error:
+            log.warning("sweep_failed", reason=type(error).__name__)
+        await asyncio.sleep(SWEEP_EVERY_S)
 
 
 def spool_at(process: Process) -> Spool:

@@ -97,11 +97,13 @@ def _check(options: argparse.Namespace) -> int:
 async def _check_database(settings: Settings) -> int:
     own = process(os.environ)
     async with Store.open(own.database_url.value, statement_cache=own.database_statement_cache) as store:
-        await app.prepare(store, login_plans(settings, own.keys), own.keys.fingerprint())
-        left = await store.unnamed_accounts(settings.accounts)
+        layouts = await app.prepare(store, login_plans(settings, own.keys), own.keys.fingerprint())
+        left = await store.unnamed_accounts(layouts)
     if left:
-        message = "has events or files waiting in the database, but the settings do not name it"
-        raise SettingsError([FieldError(f"accounts.{account}", message) for account in left])
+        message = "waits in the database, but the settings do not serve it"
+        raise SettingsError(
+            [FieldError(f"accounts.{account}", f"{operation} {message}") for account, operation in left]
+        )
     print("database: schema and secret fit")
     return 0
 

@@ -46,6 +46,12 @@ class Metrics:
         self.webhooks = Counter(
             "relay_webhooks_total", "Webhooks by source and result.", ["source", "result"], registry=r
         )
+        self.opt_outs_refused = Counter(
+            "relay_opt_outs_refused_total",
+            "Opt-outs that were refused at the door: nobody will carry them out unless their senders mend them.",
+            ["source"],
+            registry=r,
+        )
         self.events = Counter("relay_events_total", "Events appended.", ["account", "operation"], registry=r)
         self.pending = Gauge("relay_pending_events", "Events not yet cut.", ["account"], registry=r)
         self.oldest_unsettled = Gauge(
@@ -107,6 +113,7 @@ class Metrics:
     ) -> None:
         """Make every combination of labels exist at zero. `logins` are pairs of a login's name and its vendor's."""
         for source in sources:
+            self.opt_outs_refused.labels(source)
             for result in WEBHOOK_RESULTS:
                 self.webhooks.labels(source, result)
         for account in accounts:

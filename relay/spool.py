@@ -9,7 +9,7 @@ import hashlib
 import os
 import re
 import secrets
-from collections.abc import AsyncIterable, AsyncIterator, Collection
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,12 +112,16 @@ class Spool:
         with suppress(FileNotFoundError):
             await aiofiles.os.unlink(self._path(name))
 
-    async def sweep(self, keep: Collection[str]) -> int:
-        """Remove all batches' files but those to keep, and what an earlier process left half-written; say how many."""
+    async def sweep(self, keeping: Callable[[], Awaitable[Collection[str]]]) -> int:
+        """Remove all batches' files but those to keep, and what an earlier process left half-written; say how many.
+
+        `keeping` names them and is asked after the folder was read, so that a file written meanwhile is not stale.
+        """
         try:
             names = await aiofiles.os.listdir(self.directory)
         except FileNotFoundError:
             return 0
+        keep = await keeping()
         stale = [n for n in names if _NAME.fullmatch(n) and n not in keep]
         stale += [n for n in names if _PART.fullmatch(n) and n not in self._parts]
         for name in stale:

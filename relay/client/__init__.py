@@ -182,6 +182,7 @@ class Client:
         """Send the file once, and count time and bytes."""
         form = vendor.upload_form(job.login, job.account, job.operation, token)
         started = time.monotonic()
+        body: Body | None = None
         try:
             async with aiofiles.open(job.file.path, "rb") as file:
                 body = Body(form, file, job.file.bytes, job.lease_left_s)
@@ -189,8 +190,10 @@ class Client:
                     answer = await self._exchange(job, form, body)
                 finally:
                     self._metrics.upload_bytes.labels(job.login.vendor).inc(body.sent)
-        except FileNotFoundError:
-            return Uploaded(Transient("the spooled file is gone"), None, 0, "")
+        except OSError as error:
+            reason = f"the spooled file cannot be read: {cause(error)}"
+            sent = 0 if body is None else body.sent
+            return Uploaded(Unknown(reason) if sent else Transient(reason), None, sent, "")
         finally:
             self._metrics.upload_seconds.labels(job.login.vendor).observe(time.monotonic() - started)
         if not isinstance(answer, Reply):

@@ -24,6 +24,18 @@ FORGIVEN_S = 5.0
 """The wait after a round that failed: Postgres is gone, or relay has a bug."""
 
 
+REST_MAX_S = 60.0
+"""The longest rest of a login whose work failed here: a full disk is not asked every second for room."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """How long a login is left alone here after a failure, and until when on the loop's clock."""
+
+    seconds: float
+    until: float
+
+
 @dataclass(frozen=True, slots=True)
 class Flushed:
     """What one round did, by login in the order they were served. `fenced` is False if the round was skipped."""
@@ -49,6 +61,7 @@ class Flusher:
         self._uploads_max = uploads_max
         self._grace_s = grace_s
         self._busy: dict[str, asyncio.Task[None]] = {}
+        self._resting: dict[str, Rest] = {}
         self._wake = asyncio.Event()
         self._stopping = False
 
@@ -95,16 +108,20 @@ class Flusher:
         if fence is None:
             self._worker.metrics.fence_skipped.inc()
             return min(waited_s * 2, FENCE_WAIT_MAX_S)
-        for login in await self._due(fence):
+        due = await self._due(fence)
+        for login in due if not self._stopping else ():
             self._busy[login] = group.create_task(self._work(login, fence), name=f"lane {login}")
         return self._round_s
 
     async def _due(self, fence: int) -> list[str]:
-        """Name the logins to work on now, the most urgent first, no more than there is room for."""
-        idle = [plan for login, plan in self._plans.items() if login not in self._busy]
+        """Name the logins to work on now, the most urgent first: those there is room for, and all with opt-outs."""
+        now = asyncio.get_running_loop().time()
+        resting = {login for login, rest in self._resting.items() if rest.until > now}
+        idle = [plan for login, plan in self._plans.items() if login not in self._busy and login not in resting]
         choices = await self._worker.survey(idle, fence)
         urgent = sorted(choices, key=lambda login: choices[login].urgency, reverse=True)
-        return urgent[: self._uploads_max - len(self._busy)]
+        room = max(0, self._uploads_max - len(self._busy))
+        return [login for place, login in enumerate(urgent) if place < room or choices[login].opt_outs]
 
     async def _work(self, login: str, fence: int) -> None:
         async def once() -> float:
@@ -114,19 +131,24 @@ class Flusher:
             return 0.0
 
         try:
-            await self._survive(once(), 0.0)
+            rest_s = self._resting[login].seconds if login in self._resting else self._round_s
+            failed_s = await self._survive(once(), min(rest_s * 2, REST_MAX_S), login)
+            if failed_s:
+                self._resting[login] = Rest(failed_s, asyncio.get_running_loop().time() + failed_s)
+            else:
+                self._resting.pop(login, None)
         finally:
             del self._busy[login]
 
-    async def _survive(self, work: Awaitable[float], otherwise: float) -> float:
+    async def _survive(self, work: Awaitable[float], otherwise: float, login: str | None = None) -> float:
         """Do a piece of work; nothing that it raises may end the loop."""
         try:
             return await work
         except Unavailable as error:
-            log.warning("postgres_unavailable", reason=str(error))
+            log.warning("postgres_unavailable", login=login, reason=str(error))
         except Exception:
             self._worker.metrics.round_errors.inc()
-            log.exception("round_failed")
+            log.exception("round_failed", login=login)
         return otherwise
 
     async def _sleep(self, seconds: float) -> None:

@@ -175,9 +175,12 @@ class LaneWorker:
         job = UploadJob(plan.login, plan.accounts[batch.account], batch.operation, file, kept.left_s)
         try:
             uploaded = await self.uploads.upload(job)
-        except asyncio.CancelledError:
-            stopped = Uploaded(Unknown("relay was stopped during the upload"), None, 0, "")
-            await self._settle(plan, kept, batch, number, stopped)
+        except LaneLost:
+            raise
+        except BaseException as error:  # stopped, or a bug: it is written down as what it was, and goes on its way
+            stopped = isinstance(error, asyncio.CancelledError)
+            reason = "relay was stopped during the upload" if stopped else f"relay failed: {type(error).__name__}"
+            await self._settle(plan, kept, batch, number, Uploaded(Unknown(reason), None, 0, ""))
             raise
         return await self._settle(plan, kept, batch, number, uploaded)
 
@@ -245,6 +248,11 @@ class LaneWorker:
                 if not tried:
                     raise
                 return Settled(0, {})  # it was written the last time, and only the answer was lost
+            except LaneLost:
+                log.warning(
+                    "settlement_lost", batch=batch.id, number=number, outcome=record.outcome, reason=record.reason
+                )
+                raise
             tried = True
             await asyncio.sleep(SETTLE_AGAIN_S)
 

@@ -5,6 +5,8 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import asyncpg
+
 from relay.errors import LaneLost, Unavailable
 from relay.log import logger
 from relay.store import Lease, Store
@@ -57,6 +59,8 @@ async def keeping(store: Store, lease: Lease, lease_s: float, leased_at: float) 
                 log.warning("lease_not_renewed", login=lease.login, reason=str(error))
             except LaneLost:
                 return
+            except asyncpg.PostgresError:  # whatever it is: the deadline decides, and the next renewal may succeed
+                log.exception("lease_not_renewed", login=lease.login)
 
     renewal = asyncio.create_task(renewing())
     try:

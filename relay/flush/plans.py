@@ -52,12 +52,11 @@ def _plan(settings: Settings, keys: Keys, login: Login) -> LoginPlan:
 
 
 def _target(login: Login, account: Account, operation: Operation) -> Target:
-    flush_after_s = account.flush_opt_outs_after_s if operation.opt_out else vendors.flush_after_s(login, account)
     return Target(
         login=login.name,
         account=account.name,
         operation=operation,
-        flush_after_s=flush_after_s,
+        flush_after_s=vendors.flush_after_s(login, account, operation),
         rows_max=login.rows_max or ROWS_UNLIMITED,
         bytes_max=login.file_bytes_max,
     )

@@ -19,7 +19,7 @@ from aiohttp import StreamReader, web
 from prometheus_client import Counter
 
 from relay.errors import FieldError, Invalid, RelayError, Unavailable
-from relay.events import Keys, Operation
+from relay.events import TYPES, Keys, Operation
 from relay.log import logger
 from relay.metrics import WEBHOOK_RESULTS, Metrics
 from relay.problem import problem, unavailable
@@ -194,6 +194,9 @@ class Receiver:
         if became == "conflict":
             raise Reused
         if became == "invalid":
+            if TYPES[webhook.type].opt_out:
+                self._metrics.opt_outs_refused.labels(entrance.name).inc()
+                log.error("opt_out_refused", source=entrance.name, type=webhook.type)
             raise error
         _count(entrance, became)
         events = [{"account": one.account, "event_id": one.event_id} for one in known]
@@ -213,6 +216,9 @@ class Receiver:
         for became, count in tally.results.items():
             _count(entrance, became, count)
         self._count_replaced(tally.replaced)
+        if tally.opt_outs_refused:
+            self._metrics.opt_outs_refused.labels(entrance.name).inc(tally.opt_outs_refused)
+            log.error("opt_out_refused", source=entrance.name, count=tally.opt_outs_refused)
         if tally.fields:
             log.warning("webhooks_refused", source=entrance.name, fields=sorted(tally.fields), **tally.results)
         if tally.nothing_taken:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from relay.errors import FieldError, Invalid
-from relay.events import Event
+from relay.events import TYPES, Event
 from relay.receive.mapping import Mapped, Mapper
 from relay.receive.parse import Refused, Webhook
 from relay.store.append import Appended, Known
@@ -50,6 +50,7 @@ class Tally:
     results: Counter[str] = field(default_factory=Counter)
     replaced: Counter[str] = field(default_factory=Counter)
     fields: set[str] = field(default_factory=set)
+    opt_outs_refused: int = 0
     unmapped: dict[int, tuple[Webhook, Sequence[FieldError]]] = field(default_factory=dict)
     _mapped: list[tuple[int, str, Mapped]] = field(default_factory=list)
     _refused: dict[int, tuple[str | None, Sequence[FieldError]]] = field(default_factory=dict)
@@ -76,6 +77,7 @@ class Tally:
                 self.results[became] += 1
             else:
                 conflict = became == "conflict"
+                self.opt_outs_refused += not conflict and TYPES[webhook.type].opt_out
                 self._refuse(index, webhook.message_id, became, [KNOWN_OTHERWISE] if conflict else problems)
 
     def settle(self, appended: Sequence[Appended]) -> None:

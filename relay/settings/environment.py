@@ -49,7 +49,7 @@ class Process(Database):
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = "info"
     round_s: float = Field(default=1.0, gt=0, le=60)
     lease_s: float = Field(default=60.0, ge=5, le=3600)
-    uploads_max: int = Field(default=16, ge=1, le=1000)
+    uploads_max: int = Field(default=100, ge=1, le=1000)
     database_statement_cache: int = Field(default=100, ge=0, le=10_000)
     body_bytes_max: int = Field(default=10_000_000, ge=1_000, le=1_000_000_000)
 

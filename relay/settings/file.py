@@ -48,7 +48,7 @@ class Account(Model):
     address: str = "email"
     columns: dict[str, ColumnOrPath]
     flush_after_s: Seconds | None = None
-    flush_opt_outs_after_s: Seconds = 10
+    flush_opt_outs_after_s: Seconds | None = None
     unencodable: Literal["replace", "reject"] = "replace"
     operations: dict[str, Operation | Literal["ignore"]] = Field(default_factory=dict)
     group_id: int | None = Field(default=None, ge=1)

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from relay import vendors
-from relay.events import Keys, Operation
+from relay.events import Keys
 from relay.metrics import Metrics
-from relay.settings import Account, Settings
+from relay.settings import Settings
 from relay.status.why import Around
 from relay.store import Store, ToldCursor, ToldLane
 
@@ -52,10 +52,8 @@ class Context:
             lane=lane,
             paused=lane is not None and self.holds(lane),
             cursors=own,
-            flush_after_s={key: self._flush_after_s(accounts[key[0]], key[1]) for key in own},
+            flush_after_s={
+                (account, operation): vendors.flush_after_s(self.settings.logins[login], accounts[account], operation)
+                for account, operation in own
+            },
         )
-
-    def _flush_after_s(self, account: Account, operation: Operation) -> float:
-        if operation.opt_out:
-            return account.flush_opt_outs_after_s
-        return vendors.flush_after_s(self.settings.login_of(account), account)

@@ -112,11 +112,14 @@ class Settling(Cuts):
     async def retry_batch(self, account: str, batch_id: int) -> int:
         """Append a batch's dead letters again, as they were; return how many. None are left the second time."""
         async with self.transaction() as connection:
+            await connection.execute(sql("hold_batch"), account, batch_id)
             return len(await connection.fetch(sql("retry_batch"), account, batch_id))
 
     async def dismiss_batch(self, account: str, batch_id: int) -> int:
         """Dismiss a batch's dead letters; return how many. None are left the second time."""
-        return int(await self.fetchval("dismiss_batch", account, batch_id))
+        async with self.transaction() as connection:
+            await connection.execute(sql("hold_batch"), account, batch_id)
+            return int(await connection.fetchval(sql("dismiss_batch"), account, batch_id))
 
 
 async def _reject(connection: Connection, batch: Manifest, rejections: Sequence[LineRejection]) -> int:

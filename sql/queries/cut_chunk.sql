@@ -13,7 +13,8 @@ with looked_at as materialized (
     from looked_at r
     left join lateral (
         select l.id from event l
-        where l.account = $1 and l.customer = r.customer and l.id <= $4
+        -- not up to the fence only: what another replica has fenced since, and perhaps sent, counts as well
+        where l.account = $1 and l.customer = r.customer
           -- «is true» keeps the planner from walking all of an operation's events where it has no statistics yet
           and (l.operation = any($6::text[])) is true
           and l.occurred_at >= r.occurred_at

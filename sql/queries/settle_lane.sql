@@ -18,5 +18,8 @@ set not_before = case
         when $5::text is not null then $6
         when not $8 then pause_detail
         else '' end,
-    paused_fingerprint = case when $5::text is not null then $7 else paused_fingerprint end
+    -- the settings that failed are forgotten with the pause: a lane may not be left out without one that can be seen
+    paused_fingerprint = case
+        when $5::text is not null then $7
+        when not $8 then paused_fingerprint end
 where login = $1

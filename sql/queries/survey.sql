@@ -22,6 +22,8 @@ left join batch b on b.account = t.account and b.operation = t.operation and b.s
 left join lateral (
     select first.received_at,
            first.received_at <= now() - make_interval(secs => t.flush_after_s)
+           -- stamped by a clock that ran ahead: what is behind it must not wait for that moment
+           or first.received_at > now() + interval '1 minute'
            or first.id <= l.flush_to
            or (
                -- the order keeps the planner from walking over all that was ever appended again to an account

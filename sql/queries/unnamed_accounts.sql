@@ -1,7 +1,7 @@
--- Name the accounts that the settings ($1) do not name but that have something waiting or open.
-select distinct c.account
+-- Name the accounts and operations that the settings ($1, $2) do not serve but that have something waiting or open.
+select c.account, c.operation
 from cursor c
-where c.account <> all($1::text[])
+where not exists (select from unnest($1::text[], $2::text[]) as s(account, operation) where s.account = c.account and s.operation = c.operation)
   and (
       exists (select from event e where e.account = c.account and e.operation = c.operation and e.id > c.position)
       or exists (
@@ -9,4 +9,4 @@ where c.account <> all($1::text[])
           where b.account = c.account and b.operation = c.operation and b.state in ('ready', 'uploading', 'waiting')
       )
   )
-order by c.account
+order by c.account, c.operation

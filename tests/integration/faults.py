@@ -10,6 +10,7 @@ from uuid import uuid4
 
 from relay.batches import Delivered, Outcome
 from relay.client import Uploaded, UploadJob
+from relay.errors import Unavailable
 from relay.events import Operation
 from relay.flush import Flusher, LaneWorker, LoginPlan
 from relay.metrics import Metrics
@@ -152,6 +153,23 @@ async def finish(w: World, worker: LaneWorker, plan: LoginPlan) -> None:
         if not await w.flush(worker, plan):
             return
     raise AssertionError("no end of it")
+
+
+class WatchedStore(Store):
+    """A store that counts rounds: those with a fence, and those for which Postgres was not there."""
+
+    rounds = 0
+    missed = 0
+
+    async def fence(self) -> int | None:
+        """Take the fence."""
+        try:
+            fence = await super().fence()
+        except Unavailable:
+            self.missed += 1
+            raise
+        self.rounds += 1
+        return fence
 
 
 # -- flushers -------------------------------------------------------------------------------------------------------

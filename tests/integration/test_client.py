@@ -271,7 +271,7 @@ async def test_a_file_that_is_gone_is_transient(client: Client, spool: Spool) ->
     await spool.remove("batch-1.csv")
     async with serving(accept) as server:
         uploaded = await client.upload(job(file, haihai_login(base_url=server.url)))
-    assert uploaded.outcome == Transient("the spooled file is gone")
+    assert uploaded.outcome == Transient("the spooled file cannot be read: FileNotFoundError ENOENT")
     assert server.heard == []
 
 

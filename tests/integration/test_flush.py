@@ -96,6 +96,23 @@ async def test_an_upload_that_nobody_settled_counts_as_unknown(database: str, tm
         assert await w.flush(w.worker(answering), plan) == [], "not before its time"
 
 
+async def test_a_spoolfile_that_is_intact_goes_up_again_as_it_is(database: str, tmp_path: Path) -> None:
+    """Nothing is rendered for the next try, however large the batch."""
+    sent: list[int] = []
+
+    def answer(job: UploadJob, _: list[str]) -> Outcome:
+        sent.append(job.file.path.stat().st_ino)
+        return Transient("refused connection")
+
+    async with world(database, tmp_path, settings(1)) as w:
+        await say(w, (U, "a"))
+        for _ in range(3):
+            await delays_pass(w)
+            await w.flush(w.worker(Answering(answer)), w.plans[LOGIN])
+    assert len(sent) == 3
+    assert len(set(sent)) == 1
+
+
 @pytest.mark.parametrize("harm", ["gone", "shorter", "longer", "one byte differs", "another's disk"])
 async def test_a_spoolfile_that_is_gone_or_damaged_is_rendered_again_the_same(
     database: str, tmp_path: Path, harm: str

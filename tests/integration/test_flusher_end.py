@@ -2,17 +2,19 @@
 
 import asyncio
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
 from relay.batches import Transient
 from relay.demo.postgres import Cluster
-from relay.errors import LaneLost, Unavailable
+from relay.errors import LaneLost
 from relay.events import Operation
 from relay.flush import LaneWorker, Worked
-from relay.store import Store
+from relay.flush.lease import Kept, boot_clock_s
 from tests.integration.faults import (
     Waiting,
+    WatchedStore,
     batch_states,
     delays_pass,
     flusher,
@@ -48,6 +50,23 @@ async def test_a_lease_is_renewed_while_an_upload_takes_its_time(database: str, 
         assert await w.connection.fetchval("select lease from lane") is None
 
 
+async def test_a_renewal_that_finds_the_lane_lost_ends_the_lease_at_once(database: str, tmp_path: Path) -> None:
+    """Nothing more may be sent from then on, though the lease would have lasted; one that succeeds prolongs it."""
+    async with world(database, tmp_path, settings(1)) as w:
+        leased_at = boot_clock_s() - 50
+        lease = await w.store.lease_lane("login-0", uuid4(), 60, "any")
+        assert lease is not None
+        kept = Kept(lease, 60, leased_at)
+        assert 0 < kept.left_s() <= 10
+        await kept.renew(w.store)
+        assert 50 < kept.left_s() <= 60
+        await lease_runs_out(w)
+        await w.store.lease_lane("login-0", uuid4(), 60, "any")
+        with pytest.raises(LaneLost):
+            await kept.renew(w.store)
+        assert kept.left_s() <= 0
+
+
 async def test_a_lost_lease_makes_a_result_forgotten(database: str, tmp_path: Path) -> None:
     """A replica that was away too long learns that its upload is nobody's business any more, and counts it."""
     async with world(database, tmp_path, settings(1)) as w:
@@ -71,6 +90,22 @@ async def test_a_lost_lease_makes_a_result_forgotten(database: str, tmp_path: Pa
         assert (await second.work(plan, fence)).outcome == "delivered"
 
 
+async def test_a_flusher_never_takes_its_own_lane_over(database: str, tmp_path: Path) -> None:
+    """A lease that ran out, with nobody else to take it: the work that goes on is left alone, and its result counts."""
+    async with world(database, tmp_path, settings(1)) as w, WatchedStore.open(database) as store:
+        vendor = Waiting(held={"login-0"})
+        await say_to(w, 0)
+        async with running(flusher(w, replica(w, vendor, store=store))):
+            await until(lambda: bool(vendor.under_way))
+            await lease_runs_out(w)
+            seen = store.rounds
+            await until(lambda: store.rounds >= seen + 3)
+            vendor.go.set()
+            await until(lambda: vendor.ended == ["login-0"])
+        outcomes = await w.connection.fetch("select outcome from upload")
+        assert [row["outcome"] for row in outcomes] == ["delivered"]
+
+
 async def test_an_upload_that_ends_for_a_lost_lease_is_no_error(database: str, tmp_path: Path) -> None:
     """The client raises LaneLost when the lease is over; the round goes on."""
     async with world(database, tmp_path, settings(1)) as w:
@@ -86,25 +121,12 @@ async def test_an_upload_that_ends_for_a_lost_lease_is_no_error(database: str, t
 # -- outages and the end ---------------------------------------------------------------------------------------------
 
 
-class Watched(Store):
-    """A store that counts how often Postgres was not there for the fence."""
-
-    missed = 0
-
-    async def fence(self) -> int | None:
-        """Take the fence."""
-        try:
-            return await super().fence()
-        except Unavailable:
-            self.missed += 1
-            raise
-
-
 async def test_it_survives_postgres_being_away(database: str, cluster: Cluster, tmp_path: Path) -> None:
     """Rounds fail while Postgres is down, an upload that ends meanwhile is settled later, and all goes on by itself."""
-    async with world(database, tmp_path, settings(2)) as w, Watched.open(database) as store:
+    async with world(database, tmp_path, settings(2)) as w, WatchedStore.open(database) as store:
         vendor = Waiting(held={"login-1"})
-        one = flusher(w, replica(w, vendor, store=store))
+        worker = replica(w, vendor, store=store)
+        one = flusher(w, worker)
         await say_to(w, 0, 1)
         async with running(one):
             await until(lambda: vendor.ended == ["login-0"] and len(vendor.under_way) == 1)
@@ -125,6 +147,7 @@ async def test_it_survives_postgres_being_away(database: str, cluster: Cluster, 
             outcomes = await connection.fetch("select outcome, count(*) from upload group by outcome")
         assert [tuple(row) for row in ended] == [("delivered", 4)]
         assert [tuple(row) for row in outcomes] == [("delivered", 4)]
+        assert worker.metrics.registry.get_sample_value("relay_round_errors_total") == 0, "an outage is no bug"
 
 
 async def test_a_bug_in_one_lane_stops_no_other(database: str, tmp_path: Path) -> None:

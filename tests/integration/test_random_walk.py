@@ -38,6 +38,9 @@ WALKS_PER_DATABASE = 250
 SIDE_BY_SIDE = 8
 STEPS = 14
 ROUNDS_MAX = 400
+STALE_SHARE = 0.5
+FENCES = 3
+"""How many of the last fences replicas may still be holding."""
 
 
 FAULTS: tuple[Outcome | Literal["nothing", "crash"], ...] = (
@@ -69,6 +72,7 @@ class Walk:
     words: dict[str, list[Event]] = field(init=False)
     queue: list[tuple[Operation, list[str]]] = field(default_factory=list)
     faulty: bool = True
+    fences: list[int] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -136,13 +140,17 @@ class Walk:
         self.words[address].append(event)
         self.log.append(f"event {event.operation} {address[0]} at {event.occurred_at.second}")
         await self.w.store.append([event])
+        self.fences.append(await self.w.fence())
 
     async def flush(self) -> None:
         """Do one piece of work, with any operations due."""
         due = {o for o in Operation if self.rng.random() < 0.7}
         targets = tuple(t if t.operation in due else replace(t, flush_after_s=1e9) for t in self.plan.targets)
         with contextlib.suppress(Crashed):
-            await self.w.worker(Answering(self.answer)).work(replace(self.plan, targets=targets), await self.w.fence())
+            # Another replica may have received and worked between this one's fence and its lease.
+            stale = self.fences and self.rng.random() < STALE_SHARE
+            fence = self.rng.choice(self.fences[-FENCES:]) if stale else await self.w.fence()
+            await self.w.worker(Answering(self.answer)).work(replace(self.plan, targets=targets), fence)
 
     async def pass_time(self) -> None:
         """Let the next tries come due, and perhaps the lane's wait end; by then the vendor has imported."""

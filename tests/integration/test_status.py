@@ -181,6 +181,39 @@ async def test_failed_and_retried(database: str, tmp_path: Path) -> None:
     assert alone["state"] == "delivered"
 
 
+async def test_retried_twice(database: str, tmp_path: Path) -> None:
+    """Whatever was appended again more than once names the last one, which alone is listed with the original."""
+    async with desk(database, tmp_path, told_settings(attempts_max=1)) as d:
+        [event] = await d.append((UPSERT, TARO))
+        await d.flush(Transient("no route"))
+        await d.told("POST", "/v1/batches/1/retry")
+        _, first = (await d.get(f"/v1/webhooks/crm/{event.message_id}"))["events"]
+        await d.flush(Transient("no route"))
+        await d.told("POST", "/v1/batches/2/retry")
+        original, again = (await d.get(f"/v1/webhooks/crm/{event.message_id}"))["events"]
+        [between] = (await d.get(f"/v1/webhooks/relay/{first['webhook_id']}"))["events"]
+    assert again["event_id"] > first["event_id"] > original["event_id"]
+    assert (original["state"], original["retried_as"]) == ("retried", again["event_id"])
+    assert (between["state"], between["retried_as"]) == ("retried", again["event_id"])
+    assert (again["state"], again["again_of"]) == ("pending", original["event_id"])
+
+
+async def test_what_was_appended_again_hurries_nothing_later(database: str, tmp_path: Path) -> None:
+    """An event that relay appended again makes due what waits with it, and nothing that comes after it was sent."""
+    made = with_accounts(told_settings(attempts_max=1), flush_after_s=600)
+    async with desk(database, tmp_path, made) as d:
+        await d.append((UPSERT, TARO))
+        await d.flush(Transient("no route"))
+        [waiting] = await d.append((UPSERT, HANAKO), now=True)
+        await d.told("POST", "/v1/batches/1/retry")
+        hurried = (await d.event(waiting))["why"]
+        await d.flush(Delivered())
+        [later] = await d.append((UPSERT, TARO), now=True)
+        unhurried = (await d.event(later))["why"]
+    assert hurried == "is due, and is cut next"
+    assert unhurried.startswith("waits for more or until 600 s after it arrived")
+
+
 async def test_unconfirmed(database: str, tmp_path: Path) -> None:
     """An allow whose answer was lost is not sent again: it is unconfirmed, and stays a dead letter."""
     async with desk(database, tmp_path, told_settings()) as d:

@@ -237,7 +237,7 @@ def test_the_environment_has_defaults() -> None:
     """Only the database and the secret must be given."""
     found = process(PROCESS)
     assert (found.config, found.port, found.ops_port) == (Path("relay.toml"), 8080, 9090)
-    assert (found.round_s, found.lease_s, found.uploads_max, found.body_bytes_max) == (1.0, 60.0, 16, 10_000_000)
+    assert (found.round_s, found.lease_s, found.uploads_max, found.body_bytes_max) == (1.0, 60.0, 100, 10_000_000)
     assert found.database_url.value == PROCESS["RELAY_DATABASE_URL"]
     assert found.keys.secret == PROCESS["RELAY_SECRET_KEY"].encode()
     assert "s3cret" not in repr(found)

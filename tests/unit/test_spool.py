@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import tracemalloc
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
 from pathlib import Path
 
 import pytest
@@ -134,6 +134,15 @@ async def test_memory_does_not_grow_with_the_file(spool: Spool) -> None:
     assert peak < 8 * BLOCK_BYTES
 
 
+def keeping(*kept: str) -> Callable[[], Awaitable[Collection[str]]]:
+    """Answer which files are still needed."""
+
+    async def answer() -> Collection[str]:
+        return kept
+
+    return answer
+
+
 async def test_removing_twice_does_no_harm(spool: Spool) -> None:
     """A file that is gone is what was wanted."""
     await spool.write("batch-7.csv", pieces([b"a\r\n"]), 0)
@@ -144,14 +153,26 @@ async def test_removing_twice_does_no_harm(spool: Spool) -> None:
 
 async def test_a_sweep_takes_what_nobody_needs(spool: Spool) -> None:
     """Other batches' files and what a crash left half-written; never what is not the spool's own."""
-    assert await spool.sweep(set()) == 0
+    assert await spool.sweep(keeping()) == 0
     for number in (1, 2, 3):
         await spool.write(f"batch-{number}.csv", pieces([b"a\r\n"]), 0)
     (spool.directory / "batch-9.csv.0123abcd.part").touch()
     for foreign in ("notes.txt", "batch-1.csv.bak", "customers.csv"):
         (spool.directory / foreign).touch()
-    assert await spool.sweep({"batch-2.csv"}) == 3
+    assert await spool.sweep(keeping("batch-2.csv")) == 3
     assert names(spool) == ["batch-1.csv.bak", "batch-2.csv", "customers.csv", "notes.txt"]
+
+
+async def test_a_sweep_asks_after_it_has_looked(spool: Spool) -> None:
+    """A file that is written while the sweep asks what is needed is not taken for stale."""
+
+    async def ask_late() -> Collection[str]:
+        await spool.write("batch-1.csv", pieces([b"a\r\n"]), 0)
+        return ()
+
+    await spool.write("batch-2.csv", pieces([b"a\r\n"]), 0)
+    assert await spool.sweep(ask_late) == 1
+    assert names(spool) == ["batch-1.csv"]
 
 
 async def test_a_sweep_leaves_a_file_that_is_being_written(spool: Spool) -> None:
@@ -160,7 +181,7 @@ async def test_a_sweep_leaves_a_file_that_is_being_written(spool: Spool) -> None
 
     async def slow() -> AsyncIterator[bytes]:
         yield b"a" * (BLOCK_BYTES + 1)
-        assert await spool.sweep(set()) == 0
+        assert await spool.sweep(keeping()) == 0
         swept.set()
         yield b"\r\n"
 

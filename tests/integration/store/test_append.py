@@ -4,6 +4,7 @@ import asyncio
 import random
 import secrets
 from dataclasses import replace
+from datetime import timedelta
 
 import asyncpg
 import pytest
@@ -33,6 +34,18 @@ async def test_an_event_is_kept_as_it_was_given(bench: Bench) -> None:
     (event_id,) = await bench.append(event)
     row = await bench.row("select * from event")
     assert row == {field: getattr(event, field) for field in Event.__slots__} | {"id": event_id, "again_of": None}
+
+
+async def test_nobody_s_clock_makes_the_last_word(bench: Bench) -> None:
+    """By Postgres's clock nothing has happened later than now, and no opt-out later than a day ahead."""
+    ahead = timedelta(days=400).total_seconds()
+    await bench.append(*(bench.event(operation, "a", occurred=ahead * 10) for operation in Operation))
+    later = await bench.column(
+        "select operation from event where occurred_at > now() + case operation when 'upsert' then interval '0'"
+        " when 'allow' then interval '0' else interval '1 day' end"
+    )
+    assert later == []
+    assert await bench.column("select count(*) from event where occurred_at > now() + interval '23 hours'") == [3]
 
 
 async def test_a_webhook_is_a_duplicate_a_conflict_or_foreign(bench: Bench) -> None:

@@ -130,6 +130,7 @@ async def test_the_lane_waits_or_pauses(bench: Bench) -> None:
     assert lane["pause_reason"] == "misconfigured", "a refused connection proves nothing"
     lane = await settle_lane()
     assert (lane["paused_at"], lane["pause_reason"], lane["pause_detail"]) == (None, None, "")
+    assert lane["paused_fingerprint"] is None, "no replica is left out without a pause that can be seen"
     await bench.execute("update lane set paused_at = now(), pause_reason = 'operator', pause_detail = 'moving house'")
     for changes in ({}, {"pause": "unauthorized", "proven": False}):
         lane = await settle_lane(**changes)

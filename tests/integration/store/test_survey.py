@@ -57,6 +57,13 @@ async def test_due_by_age_of_the_oldest(bench: Bench) -> None:
     assert (candidate.login, candidate.account, candidate.operation) == (LOGIN, ACCOUNT, U)
 
 
+async def test_a_clock_that_ran_ahead_holds_nothing_up(bench: Bench) -> None:
+    """What was stamped with a time to come is due now, and with it all that came after it."""
+    patient = bench.target(U, flush_after_s=100)
+    await bench.append(received(bench.event(U, "a"), ago_s=-3600), received(bench.event(U, "b"), ago_s=0))
+    assert await due(bench, patient)
+
+
 async def test_due_by_rows_or_bytes_that_fill_a_file(bench: Bench) -> None:
     """As many rows or bytes as a file holds are due at once; the cursor's smaller limits count, too."""
     await bench.append(*(received(bench.event(U, f"c{n}", line=b"x" * 98 + b"\r\n"), ago_s=0) for n in range(5)))

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from relay.events import Operation
 from relay.settings import Settings
 from relay.vendors import check, flush_after_s
 from tests.unit.vendors.made import account, bme_login, haihai_login
@@ -146,8 +147,17 @@ def test_all_mistakes_are_found_together() -> None:
 def test_data_waits_as_long_as_the_account_or_the_vendor_says() -> None:
     """60 s, but 900 s on 配配メール's shared server, whose calls are counted; an account's own word goes first."""
     shared, dedicated, bme = haihai_login(), haihai_login(server="dedicated"), bme_login()
-    assert flush_after_s(shared, account(shared)) == 900
-    assert flush_after_s(dedicated, account(dedicated)) == 60
-    assert flush_after_s(bme, account(bme)) == 60
-    assert flush_after_s(shared, account(shared, flush_after_s=0)) == 0
-    assert flush_after_s(bme, account(bme, flush_after_s=5)) == 5
+    assert flush_after_s(shared, account(shared), Operation.UPSERT) == 900
+    assert flush_after_s(dedicated, account(dedicated), Operation.UPSERT) == 60
+    assert flush_after_s(bme, account(bme), Operation.UPSERT) == 60
+    assert flush_after_s(shared, account(shared, flush_after_s=0), Operation.UPSERT) == 0
+    assert flush_after_s(bme, account(bme, flush_after_s=5), Operation.UPSERT) == 5
+    assert flush_after_s(bme, account(bme), Operation.DELETE) == 10
+    assert flush_after_s(bme, account(bme, flush_opt_outs_after_s=3), Operation.STOP) == 3
+
+
+def test_a_busy_day_at_a_shared_server_keeps_within_its_calls() -> None:
+    """Opt-outs and data, each flushed as often as the defaults allow, do not spend more than the day's 240 calls."""
+    shared = haihai_login()
+    waits = [flush_after_s(shared, account(shared), operation) for operation in (Operation.STOP, Operation.UPSERT)]
+    assert sum(86_400 / wait for wait in waits) <= 240
