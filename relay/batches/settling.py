@@ -128,7 +128,8 @@ def _grown(batch: Manifest, terms: Terms) -> Cursor:
         size = size if size < terms.file_bytes_max else None
     if cursor.suspect_to is not None and batch.cut_to < cursor.suspect_to:
         return replace(cursor, rows_max=None if rows is None else math.ceil(rows / 2), bytes_max=size)
-    if rows is not None:
+    # A small file says nothing about large ones.
+    if rows is not None and (batch.rows * 2 > rows or batch.bytes * 2 > terms.file_bytes_max):
         rows = rows * 2 if rows * 2 < ROWS_UNLIMITED else None
     return replace(cursor, rows_max=rows, bytes_max=size, suspect_to=None)
 

@@ -5,6 +5,7 @@ One bad line costs few uploads, its neighbours nothing, and settings that are wr
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -90,6 +91,14 @@ def test_several_bad_lines(rows: int, bad: set[int]) -> None:
     assert {b.cut_to for b in log.filed if b.refused} == bad
     assert log.ids_in(BatchState.DELIVERED) == set(range(1, rows + 1)) - bad
     assert log.uploads - 1 <= max(1, len(bad)) * (2 * math.log2(rows) + 8)
+
+
+def test_a_small_file_does_not_let_sizes_grow() -> None:
+    """A limit found by a large file that timed out is not forgotten because some small ones were delivered."""
+    log = PureLog(3, terms=TERMS)
+    log.cursor = replace(log.cursor, rows_max=1_000)
+    log.flush(refusing())
+    assert log.cursor.rows_max == 1_000
 
 
 def test_sizes_grow_back_after_a_refused_file() -> None:
