@@ -161,5 +161,5 @@ async def test_check_names_an_account_with_waiting_events_that_the_settings_forg
     world.write_settings({"blast": bme(NOBODY, "user")}, {"news": kept})
     done = await world.command("check")
     assert done.code == 2
-    assert "accounts.old-news: has events or files waiting in the database" in done.err
+    assert "accounts.old-news: upsert waits in the database, but the settings do not serve it" in done.err
     assert "accounts.news:" not in done.err
