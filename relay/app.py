@@ -38,8 +38,8 @@ POSTGRES_TRIES_EVERY_S = 1.0
 SHUTDOWN_GRACE_S = 20.0
 """Uploads under way get this long after SIGTERM: Kubernetes kills after 30 seconds."""
 
-CONNECTIONS = 10
-"""Connections for cutting, settling and telling."""
+CONNECTIONS = 20
+"""Connections for cutting, settling and telling: enough that no renewal of a lease waits for cuts (`CUTS_MAX`)."""
 
 APPEND_CONNECTIONS = 2
 """Connections for appending alone, so that no cut or question keeps webhooks waiting; the second follows a hung one."""
@@ -219,13 +219,16 @@ async def _sweep(store: Store, spool: Spool, served: Iterable[tuple[str, Operati
     async def open_files() -> set[str]:
         return {f"batch-{number}.csv" for number in await store.open_batches()}
 
+    async def left_behind() -> None:
+        for account, operation in await store.unnamed_accounts(served):
+            log.error("account_without_settings", account=account, operation=operation)
+
     while True:
-        try:
-            await spool.sweep(open_files)
-            for account, operation in await store.unnamed_accounts(served):
-                log.error("account_without_settings", account=account, operation=operation)
-        except (Unavailable, OSError) as error:
-            log.warning("sweep_failed", reason=type(error).__name__)
+        for work in (spool.sweep(open_files), left_behind()):
+            try:
+                await work
+            except Exception:  # keeping house must not end the service
+                log.exception("sweep_failed")
         await asyncio.sleep(SWEEP_EVERY_S)
 
 

@@ -48,7 +48,7 @@ class Metrics:
         )
         self.opt_outs_refused = Counter(
             "relay_opt_outs_refused_total",
-            "Opt-outs that were refused at the door: nobody will carry them out unless their senders mend them.",
+            "Opt-outs refused for an unreadable address or a reused id: their senders have to mend them.",
             ["source"],
             registry=r,
         )

@@ -9,6 +9,7 @@ import hashlib
 import os
 import re
 import secrets
+import time
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,6 +20,9 @@ import aiofiles
 import aiofiles.os
 
 from relay.errors import RelayError
+
+PART_OLD_S: Final = 3600.0
+"""A half-written file that was not touched for this long belongs to a process that has ended."""
 
 BLOCK_BYTES: Final = 1_048_576
 """Read and written at once: each call is a hop to a thread, and memory must not grow with the file."""
@@ -123,11 +127,17 @@ class Spool:
             return 0
         keep = await keeping()
         stale = [n for n in names if _NAME.fullmatch(n) and n not in keep]
-        stale += [n for n in names if _PART.fullmatch(n) and n not in self._parts]
+        stale += [n for n in names if _PART.fullmatch(n) and n not in self._parts and await self._old(n)]
         for name in stale:
             with suppress(FileNotFoundError):
                 await aiofiles.os.unlink(self.directory / name)
         return len(stale)
+
+    async def _old(self, name: str) -> bool:
+        """Whether nobody can be writing a file any more, be it another process that shares the folder by mistake."""
+        with suppress(FileNotFoundError):
+            return time.time() - (await aiofiles.os.stat(self.directory / name)).st_mtime > PART_OLD_S
+        return False
 
     def _path(self, name: str) -> Path:
         if not _NAME.fullmatch(name):

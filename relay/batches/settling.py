@@ -123,12 +123,12 @@ def _grown(batch: Manifest, terms: Terms) -> Cursor:
     """Let the file size grow back, or go on halving while the rest of a refused file holds the line at fault."""
     cursor = batch.cursor
     rows, size = cursor.rows_max, cursor.bytes_max
-    if size is not None:
+    # A small file says nothing about large ones.
+    if size is not None and batch.bytes * 2 > size:
         size = size + size // 4 + 1
         size = size if size < terms.file_bytes_max else None
     if cursor.suspect_to is not None and batch.cut_to < cursor.suspect_to:
         return replace(cursor, rows_max=None if rows is None else math.ceil(rows / 2), bytes_max=size)
-    # A small file says nothing about large ones.
     if rows is not None and (batch.rows * 2 > rows or batch.bytes * 2 > terms.file_bytes_max):
         rows = rows * 2 if rows * 2 < ROWS_UNLIMITED else None
     return replace(cursor, rows_max=rows, bytes_max=size, suspect_to=None)

@@ -1,6 +1,6 @@
 """blastmail and blaynmail, simulated: one REST API under two brands; an import answers when it is done.
 
-Sources: blastmail.txt, blaynmail.txt. One server holds many contracts, told apart by their access tokens. Texts of
+Sources: the API documents of both. One server holds many contracts, told apart by their access tokens. Texts of
 messages are made up but for `Failure_Request during processing` and `Failure_Data is incorrect`, which public sources
 show.
 """

@@ -1,4 +1,4 @@
-"""The shapes of blastmail's and blaynmail's replies, in JSON and XML (blastmail.txt, blaynmail.txt). Pure.
+"""The shapes of blastmail's and blaynmail's replies, in JSON and XML (their API documents). Pure.
 
 Counts are strings; `details.detail` is missing for no failure, one object for one, a list for more, as real accounts
 show. The two brands answer the deletion of error records differently in JSON.

@@ -1,4 +1,4 @@
-"""配配メール, simulated: it accepts a file at once and imports it later, and counts calls (haihai.txt).
+"""配配メール, simulated: it accepts a file at once and imports it later, and counts calls (its API document).
 
 One server holds many contracts, told apart by `aid`. Codes that the vendor's excerpt does not show are guesses: 81404
 for the quota; 81432, 81434 and 81436 for the parts that have no documented one.

@@ -7,7 +7,7 @@ Every step can be the last one before a crash. What was committed tells the next
 import asyncio
 import random
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 from uuid import UUID
 
@@ -43,6 +43,9 @@ JITTER = 0.1
 """The share by which a delay is shortened or stretched, so that logins that failed together do not come back
 together."""
 
+
+CUTS_MAX = 6
+"""Cuts at the same time: each takes a connection for a second or so, and more of them would only share the disk."""
 
 SETTLE_AGAIN_S = 1.0
 """How long to wait before a settlement that Postgres did not take is written again."""
@@ -82,6 +85,7 @@ class LaneWorker:
     metrics: Metrics
     owner: UUID
     lease_s: float
+    cuts: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(CUTS_MAX))
 
     async def survey(self, plans: Sequence[LoginPlan], fence: int, owner: UUID | None = None) -> dict[str, Choice]:
         """Say what each login would do next, leaving out those with nothing to do."""
@@ -149,7 +153,8 @@ class LaneWorker:
 
     async def _cut(self, plan: LoginPlan, kept: Kept, target: Target, fence: int) -> Cut:
         present = plan.columns[target.account, target.operation]
-        cut = await self.store.cut(kept.lease, target, fence, lambda stored: present_header(stored, present))
+        async with self.cuts:
+            cut = await self.store.cut(kept.lease, target, fence, lambda stored: present_header(stored, present))
         self.metrics.superseded.labels(target.account).inc(cut.superseded)
         if cut.batch_id is not None:
             self.metrics.batches.labels(plan.login.vendor, target.operation, BatchState.READY).inc()

@@ -178,10 +178,9 @@ class Receiver:
             return await self._recall(entrance, webhook, error)
         appended = await self._appender.append(mapped.events)
         became = result(appended)
-        if became == "conflict":
-            raise Reused
-        if became == "invalid":
-            raise Invalid(NOT_STORABLE)
+        if became in ("conflict", "invalid"):
+            self._note_opt_out(entrance, webhook)
+            raise Reused if became == "conflict" else Invalid(NOT_STORABLE)
         _count(entrance, became)
         if became == "accepted":
             self._count_replaced(mapped.replaced)
@@ -191,16 +190,18 @@ class Receiver:
         """Answer a webhook that cannot be mapped: a duplicate if it was taken before. Raises Reused, or the error."""
         known = (await self._appender.known(entrance.name, [webhook.message_id])).get(webhook.message_id, ())
         became = recalled(known, entrance.mapper.digest(webhook))
-        if became == "conflict":
-            raise Reused
-        if became == "invalid":
-            if TYPES[webhook.type].opt_out:
-                self._metrics.opt_outs_refused.labels(entrance.name).inc()
-                log.error("opt_out_refused", source=entrance.name, type=webhook.type)
-            raise error
+        if became != "duplicate":
+            self._note_opt_out(entrance, webhook)
+            raise Reused if became == "conflict" else error
         _count(entrance, became)
         events = [{"account": one.account, "event_id": one.event_id} for one in known]
         return _taken({"webhook_id": webhook.message_id, "duplicate": True, "events": events, "warnings": []})
+
+    def _note_opt_out(self, entrance: Entrance, webhook: Webhook) -> None:
+        """Tell of an opt-out that is refused: somebody has to mend it, or a customer is mailed who must not be."""
+        if TYPES[webhook.type].opt_out:
+            self._metrics.opt_outs_refused.labels(entrance.name).inc()
+            log.error("opt_out_refused", source=entrance.name, type=webhook.type)
 
     async def _take_many(self, entrance: Entrance, request: web.Request, body: bytes, now: datetime) -> web.Response:
         entries = parse_lines(body) if request.content_type in JSON_LINES else parse_array(body)

@@ -77,7 +77,7 @@ class Tally:
                 self.results[became] += 1
             else:
                 conflict = became == "conflict"
-                self.opt_outs_refused += not conflict and TYPES[webhook.type].opt_out
+                self.opt_outs_refused += TYPES[webhook.type].opt_out
                 self._refuse(index, webhook.message_id, became, [KNOWN_OTHERWISE] if conflict else problems)
 
     def settle(self, appended: Sequence[Appended]) -> None:
@@ -90,6 +90,7 @@ class Tally:
                 self.results[became] += 1
                 self._events_new += sum(one.status == "new" for one in own)
             else:
+                self.opt_outs_refused += any(event.operation.opt_out for event in mapped.events)
                 self._refuse(index, message_id, became, [KNOWN_OTHERWISE if became == "conflict" else NOT_STORABLE])
             if became == "accepted":
                 self.replaced.update(mapped.replaced)

@@ -61,7 +61,7 @@ class HaihaiLogin(LoginBase):
 
     @property
     def file_bytes_max(self) -> int:
-        """10 MB on a shared server, 30 MB on a dedicated one (haihai.txt), read as powers of ten to be safe."""
+        """10 MB on a shared server, 30 MB on a dedicated one (its API document), read as powers of ten to be safe."""
         return self.file_bytes_limit or (10_000_000 if self.server == "shared" else 30_000_000)
 
     @property

@@ -41,7 +41,8 @@ FLUSH_OPT_OUTS_AFTER_S: Final = 10.0
 """How long opt-outs wait to share a file where the settings say nothing."""
 
 FLUSH_OPT_OUTS_AFTER_SHARED_S: Final = 600.0
-"""The same on 配配メール's shared server: 144 files of opt-outs and 96 of data make a day's 240 calls. Were it
+"""The same on 配配メール's shared server: for one account with one kind of opt-out, 144 files of those and 96
+of data make a day's 240 calls. Were it
 shorter, a busy day's calls are spent by noon, and the opt-outs of the afternoon wait until midnight."""
 
 

@@ -157,7 +157,7 @@ def by_status(reply: Reply) -> Outcome | None:
 # -- what may be kept of a reply -------------------------------------------------------------------------------------
 
 CODE: Final = re.compile(r"(?<![0-9A-Za-z])814[0-9]{2}(?![0-9A-Za-z])")
-"""配配メール's error codes (haihai.txt): five digits that stand alone, not a part of a number or of an identifier."""
+"""配配メール's error codes (its API document): five digits that stand alone, no part of a number or identifier."""
 
 _FAILURE = re.compile(r"Failure_[A-Za-z]+(?: [A-Za-z]+(?![^\"<\s.,;:\\]))*")
 _COUNT = re.compile(r"\b(success|failure)\b\"?\s*[:>]\s*\"?([0-9]{1,9})(?![0-9])")

@@ -1,6 +1,6 @@
 """blastmail and blaynmail: one REST API under two brands that imports at once and answers line by line.
 
-The facts are from blastmail.txt and blaynmail.txt unless marked as seen in public clients. The texts of the messages
+The facts are from the API documents of both unless marked as seen in public clients. The texts of the messages
 are not public, so as little as possible hangs on them, and what hangs on them stands in the constants below.
 """
 

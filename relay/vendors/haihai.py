@@ -1,7 +1,7 @@
 """配配メール: a file is taken at once and imported later; the answer never tells what became of it.
 
-The facts are from haihai.txt unless marked otherwise. Codes outrank the HTTP status, whatever it is: which status comes
-with which code is documented nowhere, and a code says more.
+The facts are from its API document unless marked otherwise. Codes outrank the HTTP status, whatever it is: which
+status comes with which code is documented nowhere, and a code says more.
 """
 
 from collections.abc import Mapping

@@ -21,7 +21,7 @@ from tests.acceptance.settings_file import HEADERS, PASSWORD, account, haihai
 
 CUSTOMERS = 200_000
 FILE_BYTES_MAX = 10_000_000
-"""What a shared server takes (haihai.txt)."""
+"""What a shared server takes (its API document)."""
 
 PER_REQUEST = 1_000
 COLUMNS = ("メールアドレス", *HEADERS, "備考")

@@ -23,7 +23,7 @@ HAIHAI_COLUMNS = {
     "会社名": "company",
     "会社名(フリガナ)": "company_kana",
 }
-"""The header of the table in haihai.txt."""
+"""The header of the table in 配配メール's API document."""
 
 BME_COLUMNS = {
     "エラーカウント": {"path": "errors", "type": "number"},
@@ -38,7 +38,7 @@ SAMPLES = (
     ("22@example.jp", "山田花子", "ヤマダハナコ", "株式会社配配メール", "ハイハイメール", ""),
     ("sample@example.jp", "", "", "", "", "0"),
 )
-"""The two rows of haihai.txt, and `"配信中","0","sample@…"` of the other two: a reader with an error count of 0, who is
+"""The two rows of that table, and `"配信中","0","sample@…"` of the other two: a reader with an error count of 0, who is
 mailable because new. Only the addresses are others: nobody lives at example.jp."""
 
 

@@ -36,6 +36,11 @@ def test_every_variable_is_told_and_every_told_variable_exists() -> None:
     assert told == {f"RELAY_{field.upper()}" for field in Process.model_fields}
 
 
+def test_nothing_is_left_to_be_filled_in() -> None:
+    """No placeholder is published."""
+    assert "@@" not in README
+
+
 def test_every_setting_is_told() -> None:
     """Whatever the TOML file may say stands in README."""
     models = (Source, ApiToken, BmeLogin, HaihaiLogin, Account)
@@ -50,7 +55,12 @@ def test_the_example_settings_are_good(tmp_path: Path) -> None:
     example = example.replace("/run/secrets/blastmail-api-key", str(tmp_path / "api-key"))
     example = example.replace('"5f8f…"', f'"{"5f" * 32}"')
     (tmp_path / "relay.toml").write_text(example, encoding="utf-8")
-    env = {"CRM_WEBHOOK_SECRET": "whsec_" + "YQ" * 16, "BLASTMAIL_PASSWORD": "p", "HAIHAI_PASSWORD": "p"}
+    env = {
+        "CRM_TOKEN": "t" * 20,
+        "CRM_WEBHOOK_SECRET": "whsec_" + "YQ" * 16,
+        "BLASTMAIL_PASSWORD": "p",
+        "HAIHAI_PASSWORD": "p",
+    }
     settings = load(tmp_path / "relay.toml", env)
     app.check(settings)
     assert set(settings.accounts) == set(tomllib.loads(example)["accounts"])

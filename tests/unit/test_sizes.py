@@ -96,9 +96,9 @@ def test_several_bad_lines(rows: int, bad: set[int]) -> None:
 def test_a_small_file_does_not_let_sizes_grow() -> None:
     """A limit found by a large file that timed out is not forgotten because some small ones were delivered."""
     log = PureLog(3, terms=TERMS)
-    log.cursor = replace(log.cursor, rows_max=1_000)
+    log.cursor = replace(log.cursor, rows_max=1_000, bytes_max=5_000)
     log.flush(refusing())
-    assert log.cursor.rows_max == 1_000
+    assert (log.cursor.rows_max, log.cursor.bytes_max) == (1_000, 5_000)
 
 
 def test_sizes_grow_back_after_a_refused_file() -> None:
@@ -130,7 +130,7 @@ def test_a_vendor_s_lower_limit_is_found_and_tried_again(limit_bytes: int) -> No
     assert log.ids_in(BatchState.DELIVERED) == set(range(1, log.position + 1))
     tried = [b.state for b in log.filed[30:]]
     assert tried.count(BatchState.REPLACED) <= len(tried) / 2
-    log = PureLog(400_000, cursor=Cursor(bytes_max=5_000))
+    log = PureLog(5_000_000, cursor=Cursor(bytes_max=5_000))
     while log.cursor.bytes_max is not None:
         log.flush(lambda _: Delivered())
         assert log.uploads < 60

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import os
 import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
 from pathlib import Path
@@ -157,10 +158,18 @@ async def test_a_sweep_takes_what_nobody_needs(spool: Spool) -> None:
     for number in (1, 2, 3):
         await spool.write(f"batch-{number}.csv", pieces([b"a\r\n"]), 0)
     (spool.directory / "batch-9.csv.0123abcd.part").touch()
+    os.utime(spool.directory / "batch-9.csv.0123abcd.part", (0, 0))
+    (spool.directory / "batch-8.csv.0123abcd.part").touch()  # somebody may still be writing it
     for foreign in ("notes.txt", "batch-1.csv.bak", "customers.csv"):
         (spool.directory / foreign).touch()
     assert await spool.sweep(keeping("batch-2.csv")) == 3
-    assert names(spool) == ["batch-1.csv.bak", "batch-2.csv", "customers.csv", "notes.txt"]
+    assert names(spool) == [
+        "batch-1.csv.bak",
+        "batch-2.csv",
+        "batch-8.csv.0123abcd.part",
+        "customers.csv",
+        "notes.txt",
+    ]
 
 
 async def test_a_sweep_asks_after_it_has_looked(spool: Spool) -> None:

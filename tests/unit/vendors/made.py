@@ -13,7 +13,7 @@ JSON_SAMPLE = (
     '{"success":"1","failure":"1","details":{"detail":[{"content":"\\"エラー停止\\",\\"3\\",\\"sample@blastmail.jp\\"",'
     '"message":"[エラー内容]","lineNumber":2}]}}'
 )
-"""blastmail.txt and blaynmail.txt (with their own domains): the answer to `all`, `create` and `update`."""
+"""the API documents of blastmail and blaynmail (with their own domains): the answer to `all`, `create` and `update`."""
 
 XML_SAMPLE = """<?xml version="1.0" encoding="UTF-8" standalone="yes" ?>
 <contact>
@@ -60,7 +60,7 @@ USAGE_XML_SAMPLE = """<contact>
     </details>
 </contact>
     """
-"""blaynmail.txt: the same without an XML declaration."""
+"""blaynmail's API document: the same without an XML declaration."""
 
 HAIHAI_CODES = {
     "81401": "unauthorized aid, loginid, password のいずれかが正しくありません。",
@@ -72,7 +72,7 @@ HAIHAI_CODES = {
     "81433": "bad overwrite parameter is_overwrite には、0または1を指定してください。",
     "81435": "bad gid gid が数値ではない、または存在しないgid です。",
 }
-"""haihai.txt: all codes with their messages."""
+"""配配メール's API document: all codes with their messages."""
 
 
 def haihai_login(**settings: object) -> HaihaiLogin:
