@@ -28,7 +28,7 @@ from relay.migrate import check_schema
 from relay.problem import problems, unavailable
 from relay.receive import Appender, Receiver
 from relay.settings import Process, Settings
-from relay.spool import Spool
+from relay.spool import Spool, file_name
 from relay.status import Sampler, Status, ops_app
 from relay.store import Store
 
@@ -217,10 +217,10 @@ async def _sweep(store: Store, spool: Spool, served: Iterable[tuple[str, Operati
     """Remove files whose batches have ended elsewhere, and tell of what waits for settings that are no longer there."""
 
     async def open_files() -> set[str]:
-        return {f"batch-{number}.csv" for number in await store.open_batches()}
+        return {file_name(number) for number in await store.open_batches()}
 
     async def left_behind() -> None:
-        for account, operation in await store.unnamed_accounts(served):
+        for account, operation in await store.unserved(served):
             log.error("account_without_settings", account=account, operation=operation)
 
     while True:

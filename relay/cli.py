@@ -98,7 +98,7 @@ async def _check_database(settings: Settings) -> int:
     own = process(os.environ)
     async with Store.open(own.database_url.value, statement_cache=own.database_statement_cache) as store:
         layouts = await app.prepare(store, login_plans(settings, own.keys), own.keys.fingerprint())
-        left = await store.unnamed_accounts(layouts)
+        left = await store.unserved(layouts)
     if left:
         message = "waits in the database, but the settings do not serve it"
         raise SettingsError(

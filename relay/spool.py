@@ -31,6 +31,11 @@ _NAME = re.compile(r"batch-[A-Za-z0-9_-]+\.csv")
 _PART = re.compile(_NAME.pattern + r"\.[0-9a-f]{8}\.part")
 
 
+def file_name(batch_id: int) -> str:
+    """Name a batch's file."""
+    return f"batch-{batch_id}.csv"
+
+
 @dataclass(frozen=True, slots=True)
 class SpoolFile:
     """A file as it lies there: `rows` without the header, its size in `bytes`, its `sha256` as 64 hex digits."""

@@ -34,7 +34,7 @@ from relay.flush.lease import Kept, boot_clock_s, keeping
 from relay.flush.plans import LoginPlan
 from relay.log import logger
 from relay.metrics import Metrics
-from relay.spool import Spool, SpoolFile
+from relay.spool import Spool, SpoolFile, file_name
 from relay.store import Cut, Settled, Store, Target, UploadRecord
 
 log = logger(__name__)
@@ -149,7 +149,7 @@ class LaneWorker:
         if await self.store.uncut(kept.lease, candidate.account, candidate.batch_id, reason):
             self.metrics.batches.labels(plan.login.vendor, candidate.operation, BatchState.REPLACED).inc()
             log.info("batch_replaced", login=plan.login.name, batch=candidate.batch_id, reason=reason)
-        await self.spool.remove(_file_name(candidate.batch_id))
+        await self.spool.remove(file_name(candidate.batch_id))
 
     async def _cut(self, plan: LoginPlan, kept: Kept, target: Target, fence: int) -> Cut:
         present = plan.columns[target.account, target.operation]
@@ -191,7 +191,7 @@ class LaneWorker:
 
     async def _spooled(self, kept: Kept, batch: Manifest) -> SpoolFile:
         """Find a batch's file intact on disk, or render it from the log: it must come out the same each time."""
-        name = _file_name(batch.id)
+        name = file_name(batch.id)
         if batch.sha256 is not None:
             file = await self.spool.intact(name, batch.rows, batch.bytes, batch.sha256)
             if file is not None:
@@ -234,7 +234,7 @@ class LaneWorker:
             paused=settlement.pause,
         )
         if settlement.state not in OPEN:
-            await self.spool.remove(_file_name(batch.id))
+            await self.spool.remove(file_name(batch.id))
         return name
 
     async def _written(
@@ -268,10 +268,6 @@ class LaneWorker:
         self.metrics.rejections.labels(vendor, batch.operation).inc(settled.rejected)
         for operation, count in settled.again.items():
             self.metrics.events.labels(batch.account, operation).inc(count)
-
-
-def _file_name(batch_id: int) -> str:
-    return f"batch-{batch_id}.csv"
 
 
 def _with_echoes(plan: LoginPlan, batch: Manifest, outcome: Outcome) -> Outcome:

@@ -6,6 +6,7 @@ from relay import csvline
 from relay.batches import OPEN
 from relay.errors import Conflict, RelayError
 from relay.log import logger
+from relay.spool import file_name
 from relay.status import answers
 from relay.status.asked import BatchesQuery, RejectionsQuery, Report, body, query
 from relay.status.auth import Caller
@@ -75,7 +76,7 @@ async def download(context: Context, request: web.Request, caller: Caller) -> we
     response = web.StreamResponse(
         headers={
             "Content-Type": "text/csv; charset=Shift_JIS",
-            "Content-Disposition": f'attachment; filename="batch-{batch.id}.csv"',
+            "Content-Disposition": f'attachment; filename="{file_name(batch.id)}"',
             "Cache-Control": "no-store",
         }
     )

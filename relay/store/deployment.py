@@ -68,8 +68,8 @@ class Deployment(Database):
         """Name the batches that are open: their files are still needed."""
         return {row["id"] for row in await self.fetch("open_batches")}
 
-    async def unnamed_accounts(self, served: Iterable[tuple[str, Operation]]) -> list[tuple[str, Operation]]:
+    async def unserved(self, served: Iterable[tuple[str, Operation]]) -> list[tuple[str, Operation]]:
         """Name accounts and operations with something waiting that the settings do not serve: nobody sends it."""
         pairs = list(served)
-        rows = await self.fetch("unnamed_accounts", [account for account, _ in pairs], [o for _, o in pairs])
+        rows = await self.fetch("unserved", [account for account, _ in pairs], [o for _, o in pairs])
         return [(row["account"], Operation(row["operation"])) for row in rows]

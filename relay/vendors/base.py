@@ -95,9 +95,6 @@ class Vendor(Protocol):
     needs_token: bool
     """Whether uploads carry a token that a login call yields."""
 
-    imports_later: bool
-    """Whether the vendor imports after it has answered, so that the lane has to wait between files."""
-
     def columns(self, login: Login, account: Account, operation: Operation) -> Mapping[str, Column]:
         """Say what a line of this operation holds, by header: all mapped columns for upserts, else what is needed.
 

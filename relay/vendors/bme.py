@@ -65,7 +65,6 @@ class Bme:
     """The API of both brands (`contact/import/…`)."""
 
     needs_token = True
-    imports_later = False
 
     def columns(self, login: Login, account: Account, operation: Operation) -> Mapping[str, Column]:
         """All mapped columns for upserts, the address for deletes, address and 状態 for stops and allows."""

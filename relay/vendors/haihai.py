@@ -51,7 +51,6 @@ class Haihai:
     """配配メール's CSV import (`ac=ScheduleCsvImport`)."""
 
     needs_token = False
-    imports_later = True
 
     def columns(self, login: Login, account: Account, operation: Operation) -> Mapping[str, Column]:
         """All mapped columns for upserts, else the address: import types 1, 2, 3 and 5 read nothing more."""

@@ -8,6 +8,8 @@ import pytest
 from relay.client import Uploaded, UploadJob
 from relay.events import Operation
 from relay.flush import Flushed, Worked
+from relay.store import Cut, Lease, Target
+from relay.store.cuts import HeaderOf
 from tests.integration.faults import (
     Waiting,
     WatchedStore,
@@ -132,6 +134,28 @@ async def test_opt_outs_need_no_room(database: str, tmp_path: Path) -> None:
             await until(lambda: vendor.ended == ["login-3"])
             vendor.go.set()
             await until(lambda: "login-2" in vendor.ended)
+
+
+async def test_a_login_whose_work_fails_here_rests(database: str, tmp_path: Path) -> None:
+    """A full disk is not asked in every round, and the other logins go on meanwhile."""
+    tries = 0
+
+    class Failing(WatchedStore):
+        async def cut(self, lease: Lease, target: Target, fence: int, header_of: HeaderOf) -> Cut:
+            nonlocal tries
+            if target.login == "login-0":
+                tries += 1
+                raise OSError("no space left")
+            return await super().cut(lease, target, fence, header_of)
+
+    async with world(database, tmp_path, settings(2)) as w, Failing.open(database) as store:
+        vendor = Waiting()
+        await say_to(w, 0, 1)
+        async with running(flusher(w, replica(w, vendor, store=store))):
+            await until(lambda: tries > 0 and vendor.ended == ["login-1"])
+            await until(lambda: store.rounds >= 40)
+        assert tries < store.rounds / 3
+        assert (await batch_states(w)) == {"login-1": {"delivered"}}
 
 
 async def test_replicas_share_lanes_without_an_overlap(database: str, tmp_path: Path) -> None:

@@ -230,6 +230,30 @@ async def test_another_content_is_a_conflict(service: Service) -> None:
     assert service.counted() == {"accepted": 1, "conflict": 1}
 
 
+async def test_every_refused_opt_out_is_counted(service: Service) -> None:
+    """Somebody has to mend it, or a customer is mailed who must not be: alone or among many, a 409 as well as a 422."""
+
+    def counted() -> float:
+        return service.metrics.registry.get_sample_value("relay_opt_outs_refused_total", {"source": "shop"}) or 0
+
+    lost = {"email": "no address"}
+    await service.post(webhook(message_id="w1"))
+    assert (await service.post(webhook(message_id="w2", data=lost))).status == 422
+    assert counted() == 0, "only opt-outs count"
+    assert (await service.post(webhook("customer.stopped", "w3", data=lost))).status == 422
+    assert counted() == 1
+    assert (await service.post(webhook("customer.deleted", "w1"))).status == 409
+    assert counted() == 2
+    many = [
+        webhook("customer.deleted", "w4", data=lost),
+        webhook("customer.deleted", "w1"),
+        webhook("customer.deleted", "w5"),
+        webhook(message_id="w6", data=lost),
+    ]
+    assert (await service.post(many, "shop/batch")).status == 202
+    assert counted() == 4
+
+
 async def test_a_repeat_is_a_duplicate_whatever_the_settings_are_by_then(settings: Settings, database: str) -> None:
     """A webhook that was taken once is not refused when it comes again, nor another one of its id mistaken for it."""
     async with serving(settings, database) as service:

@@ -4,7 +4,7 @@ import asyncio
 import random
 import secrets
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import asyncpg
 import pytest
@@ -46,6 +46,14 @@ async def test_nobody_s_clock_makes_the_last_word(bench: Bench) -> None:
     )
     assert later == []
     assert await bench.column("select count(*) from event where occurred_at > now() + interval '23 hours'") == [3]
+
+
+async def test_an_opt_out_by_arrival_is_no_later_than_now(bench: Bench) -> None:
+    """A replica whose clock runs ahead stamps arrivals in the future; a later create must not lose against them."""
+    ahead = bench.event(D, "a")
+    soon = datetime.now(UTC) + timedelta(hours=1)
+    await bench.append(replace(ahead, occurred_at=soon, received_at=soon))
+    assert await bench.column("select count(*) from event where occurred_at > now()") == [0]
 
 
 async def test_a_webhook_is_a_duplicate_a_conflict_or_foreign(bench: Bench) -> None:
