@@ -161,7 +161,9 @@ class Service:
             ]
             async with AsyncExitStack() as serving:
                 log_store = await serving.enter_async_context(self._open_store(APPEND_CONNECTIONS))
-                appender = await serving.enter_async_context(Appender(log_store, self.metrics))
+                waiting_max = self._process.waiting_events_max
+                appender = Appender(log_store, self.metrics, waiting_events_max=waiting_max)
+                await serving.enter_async_context(appender)
                 app = self._app(store, appender, layouts, flusher)
                 url = await _listen(serving, app, listener)
                 await waiting.aclose()
@@ -186,8 +188,7 @@ class Service:
             layouts,
             appender,
             self.metrics,
-            body_bytes_max=min(receive.BODY_BYTES_MAX, self._process.body_bytes_max),
-            many_bytes_max=self._process.body_bytes_max,
+            receive.Limits.of(self._process),
         )
         app.add_routes(receive.routes(receiver))
         app.add_routes(Status(store, self._settings, self._process.keys, self.metrics, wake=flusher.wake).routes())

@@ -22,7 +22,31 @@ from relay import __version__
 from relay.batches import OUTCOMES, BatchState
 from relay.events import Operation
 
-WEBHOOK_RESULTS = ("accepted", "duplicate", "invalid", "unauthorized", "conflict", "too_large", "unavailable", "error")
+WEBHOOK_RESULTS = (
+    "accepted",
+    "duplicate",
+    "invalid",
+    "unauthorized",
+    "forbidden",
+    "conflict",
+    "too_large",
+    "limited",
+    "unavailable",
+    "error",
+)
+LIMITS = (
+    "connections",
+    "head_bytes",
+    "head_time",
+    "body_bytes",
+    "body_time",
+    "receiving_bytes",
+    "webhooks",
+    "nesting",
+    "string_characters",
+    "waiting_events",
+    "rate",
+)
 UNSETTLED_KINDS = ("opt_out", "data")
 LOGIN_RESULTS = ("ok", "refused", "failed")
 PAUSE_REASONS = ("operator", "unauthorized", "misconfigured")
@@ -45,6 +69,22 @@ class Metrics:
         )
         self.webhooks = Counter(
             "relay_webhooks_total", "Webhooks by source and result.", ["source", "result"], registry=r
+        )
+        self.limits_met = Counter(
+            "relay_limits_met_total",
+            "Requests and connections refused or ended because of a limit.",
+            ["limit"],
+            registry=r,
+        )
+        self.connections = Gauge("relay_connections", "Open connections on the port for webhooks.", registry=r)
+        self.receiving_bytes = Gauge(
+            "relay_receiving_bytes", "Bytes of request bodies held at this moment.", registry=r
+        )
+        self.opt_outs_unresolved = Gauge(
+            "relay_opt_outs_unresolved",
+            "Opt-outs that name a customer by an id for which no address is known yet, less the dismissed.",
+            ["source"],
+            registry=r,
         )
         self.opt_outs_refused = Counter(
             "relay_opt_outs_refused_total",
@@ -112,7 +152,10 @@ class Metrics:
         self, sources: Iterable[str], accounts: Iterable[str], logins: Iterable[tuple[str, str]]
     ) -> None:
         """Make every combination of labels exist at zero. `logins` are pairs of a login's name and its vendor's."""
+        for limit in LIMITS:
+            self.limits_met.labels(limit)
         for source in sources:
+            self.opt_outs_unresolved.labels(source)
             self.opt_outs_refused.labels(source)
             for result in WEBHOOK_RESULTS:
                 self.webhooks.labels(source, result)

@@ -2,6 +2,7 @@
 
 from relay.receive.appender import Appender
 from relay.receive.auth import check
-from relay.receive.http import BODY_BYTES_MAX, Receiver, routes
+from relay.receive.http import Receiver, routes
+from relay.receive.limits import Limits
 
-__all__ = ["BODY_BYTES_MAX", "Appender", "Receiver", "check", "routes"]
+__all__ = ["Appender", "Limits", "Receiver", "check", "routes"]

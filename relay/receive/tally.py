@@ -11,6 +11,7 @@ from datetime import datetime
 
 from relay.errors import FieldError, Invalid
 from relay.events import TYPES, Event
+from relay.receive.answers import ManyTaken, Mistake, RefusedWebhook, WarnedWebhook
 from relay.receive.mapping import Mapped, Mapper
 from relay.receive.parse import Refused, Webhook
 from relay.store.append import Appended, Known
@@ -95,28 +96,28 @@ class Tally:
             if became == "accepted":
                 self.replaced.update(mapped.replaced)
 
-    def members(self) -> dict[str, object]:
+    def answer(self) -> ManyTaken:
         """The counts and lists as they stand in the answer."""
-        return {
-            "accepted": self.results["accepted"],
-            "duplicates": self.results["duplicate"],
-            "refused": len(self._refused),
-            "events": self._events_new,
-            "errors": [
-                {
-                    "index": index,
-                    "webhook_id": message_id,
-                    "errors": [{"field": problem.field, "message": problem.message} for problem in problems],
-                }
+        return ManyTaken(
+            accepted=self.results["accepted"],
+            duplicates=self.results["duplicate"],
+            refused=len(self._refused),
+            events=self._events_new,
+            errors=[
+                RefusedWebhook(
+                    index=index,
+                    webhook_id=message_id,
+                    errors=[Mistake(field=problem.field, message=problem.message) for problem in problems],
+                )
                 for index, (message_id, problems) in sorted(self._refused.items())
             ],
-            "warnings": [
-                {"index": index, "webhook_id": message_id, **remark.members()}
+            warnings=[
+                WarnedWebhook(index=index, webhook_id=message_id, **remark.members())
                 for index, message_id, mapped in self._mapped
                 if index not in self._refused
                 for remark in mapped.remarks
             ],
-        }
+        )
 
     @property
     def nothing_taken(self) -> bool:

@@ -8,9 +8,10 @@ account which asks for more is refused at start and never at night.
 from relay.settings.base import Model, Name, Seconds, Secret
 from relay.settings.columns import Column, ColumnOrPath, plain_path
 from relay.settings.environment import SECRET_BYTES_MIN, Process, database_url, process
-from relay.settings.file import Account, Api, ApiToken, Scope, Settings, Source
+from relay.settings.file import Account, Api, ApiToken, Scope, Settings
 from relay.settings.loading import load
 from relay.settings.logins import STATUS_HEADER, BmeLogin, HaihaiLogin, Login, LoginBase, LoginModel
+from relay.settings.sources import BodySignature, Network, Place, Plain, Source
 
 __all__ = [
     "SECRET_BYTES_MIN",
@@ -19,6 +20,7 @@ __all__ = [
     "Api",
     "ApiToken",
     "BmeLogin",
+    "BodySignature",
     "Column",
     "ColumnOrPath",
     "HaihaiLogin",
@@ -27,6 +29,9 @@ __all__ = [
     "LoginModel",
     "Model",
     "Name",
+    "Network",
+    "Place",
+    "Plain",
     "Process",
     "Scope",
     "Seconds",

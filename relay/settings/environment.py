@@ -10,6 +10,7 @@ from relay.errors import FieldError, SettingsError
 from relay.events import Keys
 from relay.settings.base import Model, Secret
 from relay.settings.mistakes import mistakes
+from relay.settings.sources import Network
 
 SECRET_BYTES_MIN = 16
 """A deployment's secret shorter than this could be guessed, and with it every customer's hash."""
@@ -19,6 +20,11 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 
 def _lower(given: object) -> object:
     return given.lower() if isinstance(given, str) else given
+
+
+def _split(given: object) -> object:
+    """Take a list in one variable: networks with commas between."""
+    return [part.strip() for part in given.split(",")] if isinstance(given, str) else given
 
 
 class Database(Model):
@@ -51,7 +57,18 @@ class Process(Database):
     lease_s: float = Field(default=60.0, ge=5, le=3600)
     uploads_max: int = Field(default=100, ge=1, le=1000)
     database_statement_cache: int = Field(default=100, ge=0, le=10_000)
+    trusted_proxies: Annotated[tuple[Network, ...], BeforeValidator(_split)] = ()
+    connections_max: int = Field(default=1_000, ge=10, le=100_000)
+    head_bytes_max: int = Field(default=16_384, ge=1_024, le=1_000_000)
+    head_timeout_s: float = Field(default=10.0, gt=0, le=600)
+    body_timeout_s: float = Field(default=30.0, gt=0, le=600)
+    webhook_bytes_max: int = Field(default=1_000_000, ge=1_000, le=1_000_000_000)
     body_bytes_max: int = Field(default=10_000_000, ge=1_000, le=1_000_000_000)
+    receiving_bytes_max: int = Field(default=50_000_000, ge=1_000, le=100_000_000_000)
+    webhooks_max: int = Field(default=1_000, ge=1, le=100_000)
+    nesting_max: int = Field(default=64, ge=2, le=500)
+    string_characters_max: int = Field(default=100_000, ge=1_000, le=100_000_000)
+    waiting_events_max: int = Field(default=20_000, ge=100, le=10_000_000)
 
     @field_validator("secret_key")
     @classmethod

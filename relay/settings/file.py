@@ -10,23 +10,7 @@ from relay.events import TYPES, Keys, Operation
 from relay.settings.base import Model, Name, Seconds, Secret
 from relay.settings.columns import Column, ColumnOrPath, plain_path
 from relay.settings.logins import Login, LoginModel
-
-
-class Source(Model):
-    """An internal system that sends webhooks, signed (Standard Webhooks) or with a bearer token, or either."""
-
-    name: str = ""
-    signing_secrets: tuple[Secret, ...] = ()
-    bearer_tokens: tuple[Secret, ...] = ()
-    accounts: tuple[str, ...] = Field(min_length=1)
-    order_by: Literal["occurred", "arrival"] = "occurred"
-
-    @model_validator(mode="after")
-    def _has_a_key(self) -> Self:
-        if not self.signing_secrets and not self.bearer_tokens:
-            raise ValueError("needs `signing_secrets` or `bearer_tokens`")
-        return self
-
+from relay.settings.sources import Source
 
 Scope = Literal["read", "operate", "pii"]
 

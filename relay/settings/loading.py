@@ -12,9 +12,10 @@ from relay.errors import FieldError, SettingsError
 from relay.events import RELAY_SOURCE
 from relay.settings.base import Model
 from relay.settings.columns import Column
-from relay.settings.file import Account, Api, ApiToken, Settings, Source
+from relay.settings.file import Account, Api, ApiToken, Settings
 from relay.settings.logins import BmeLogin, HaihaiLogin
 from relay.settings.mistakes import did_you_mean, dotted, mistakes
+from relay.settings.sources import BodySignature, Place, Plain, Source
 
 
 def load(path: Path, env: Mapping[str, str]) -> Settings:
@@ -96,6 +97,12 @@ def _known_keys(place: tuple[str | int, ...], given: Mapping[str, Any]) -> Itera
     match place:
         case ("sources", _):
             model = Source
+        case ("sources", _, "body_signature"):
+            model = BodySignature
+        case ("sources", _, "plain"):
+            model = Plain
+        case ("sources", _, "plain", _):
+            model = Place
         case ("logins", name):
             model = HaihaiLogin if given["logins"][name]["vendor"] == "haihai" else BmeLogin
         case ("accounts", _):

@@ -17,10 +17,10 @@ from relay.demo.postgres import Cluster
 from relay.events import Keys, Operation
 from relay.metrics import Metrics
 from relay.problem import problems
-from relay.receive import Appender, Receiver, routes
+from relay.receive import Appender, Limits, Receiver, routes
 from relay.receive.auth import sign, signing_key
-from relay.receive.http import REFUSALS
 from relay.receive.parse import NESTING_MAX, WEBHOOKS_MAX
+from relay.receive.refusals import REFUSALS
 from relay.settings import Column, Settings
 from relay.store import Store
 from tests.waiting import until
@@ -146,8 +146,7 @@ async def serving(settings: Settings, database: str) -> AsyncIterator[Service]:
             layouts,
             appender,
             metrics,
-            body_bytes_max=BODY_BYTES_MAX,
-            many_bytes_max=MANY_BYTES_MAX,
+            Limits(webhook_bytes_max=BODY_BYTES_MAX, body_bytes_max=MANY_BYTES_MAX),
         )
         app = web.Application(middlewares=[problems])
         app.add_routes(routes(receiver))
@@ -492,7 +491,7 @@ async def test_other_methods_and_paths_are_problems(service: Service) -> None:
 
 def test_every_refusal_is_a_client_error() -> None:
     """The table of refusals blames the sender only for what the sender can mend, under a result that is a label."""
-    assert {refusal.status for refusal in REFUSALS.values()} == {400, 401, 408, 409, 413, 415, 422}
+    assert {refusal.status for refusal in REFUSALS.values()} == {400, 401, 403, 408, 409, 413, 415, 422, 429}
 
 
 # -- many at once ----------------------------------------------------------------------------------------------------

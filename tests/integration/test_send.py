@@ -15,7 +15,7 @@ from aiohttp import web
 from relay.events import Keys, Operation
 from relay.metrics import Metrics
 from relay.problem import problems
-from relay.receive import Appender, Receiver, routes
+from relay.receive import Appender, Limits, Receiver, routes
 from relay.send import SendOptions, Unsent, add_arguments, run, send
 from relay.settings import Secret, Settings
 from relay.store import Store
@@ -82,7 +82,7 @@ async def relay(database: str) -> AsyncIterator[Relay]:
 
     async with Store.open(database) as store, Appender(store, Metrics()) as appender:
         layouts = {("news", op): await store.ensure_layout("news", op, [{"path": "email"}]) for op in Operation}
-        receiver = Receiver(settings, Keys(b"a deployment's secret"), layouts, appender, Metrics())
+        receiver = Receiver(settings, Keys(b"a deployment's secret"), layouts, appender, Metrics(), Limits())
         app = web.Application(middlewares=[troublesome, problems])
         app.add_routes(routes(receiver))
         runner = web.AppRunner(app, access_log=None, auto_decompress=False)
