@@ -4,12 +4,16 @@ PYTHON ?= python3
 UV ?= uv
 ARGS ?=
 
+# How long `make fuzz` tries each of its targets, in seconds.
+FUZZ_S ?= 60
+
 # Each process has a Postgres of its own; one that runs out of tests takes some of the other's.
 PYTEST_ARGS ?= -n auto --dist worksteal
 
-# What tests need beyond PyPI. As root `make test` installs what is missing; other users are told, and the tests that
-# need it are skipped with the reason.
-DEBIAN_PACKAGES ?=
+# What tests need beyond PyPI, as command:package (Node may be there from elsewhere, and Debian's would collide with it).
+# As root `make test` installs what is missing; other users are told, and the tests that need it are skipped with the
+# reason.
+DEBIAN_PACKAGES ?= curl:curl openssl:openssl php:php-cli node:nodejs pgbouncer:pgbouncer
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -21,7 +25,7 @@ unexport PIP_USER PIP_TARGET PIP_PREFIX PYTHONHOME PYTHONPATH
 heading = @printf '\n== %s\n' '$(1)'
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format lock packages clean
+.PHONY: help demo test lint format fuzz lock packages clean
 
 help:
 	@echo 'make demo     show relay at work: embedded Postgres, three simulated vendors, a stream of customers'
@@ -29,6 +33,8 @@ help:
 	@echo 'make test     format and lint checks, types, layers, and all tests'
 	@echo 'make lint     the same without the tests'
 	@echo 'make format   let ruff format and mend the code'
+	@echo 'make fuzz     try whatever reads others’ input with inputs that a fuzzer makes up, 60 s each (make fuzz FUZZ_S=600'
+	@echo '              ARGS="json forms" tries two of them longer)'
 	@echo 'make lock     choose dependencies anew within pyproject.toml (needs uv; ARGS=--upgrade for newer ones)'
 	@echo 'make clean    remove .venv and all caches'
 
@@ -53,14 +59,17 @@ format: $(VENV)/ready
 	@$(PY) -m ruff format $(CODE)
 	@$(PY) -m ruff check --fix $(CODE)
 
+fuzz: $(VENV)/ready
+	@FUZZ_S=$(FUZZ_S) $(PY) -m tests.fuzz $(ARGS)
+
 lock:
 	@$(UV) pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-annotate \
 		--no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' --quiet $(ARGS) -o requirements.lock
 
 packages:
 	@missing=''; \
-	for package in $(DEBIAN_PACKAGES); do \
-		dpkg-query --show --showformat='$${Status}' "$$package" 2>/dev/null | grep -q '^install ok' || missing="$$missing $$package"; \
+	for wanted in $(DEBIAN_PACKAGES); do \
+		command -v "$${wanted%%:*}" >/dev/null || missing="$$missing $${wanted#*:}"; \
 	done; \
 	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $$missing && missing=''; \

@@ -12,20 +12,22 @@ import socket
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
 from aiohttp import web
 
-from relay import receive, vendors
+from relay import columns, openapi, receive, vendors
 from relay.client import Client
 from relay.errors import FieldError, SettingsError, Unavailable
 from relay.events import Operation
 from relay.flush import Flusher, LaneWorker, LoginPlan, login_plans, stored_columns
+from relay.listening import OPS, Guard, SocketLimits, allow_files, bind, listen, starting_app
 from relay.log import logger
 from relay.metrics import Metrics
 from relay.migrate import check_schema
-from relay.problem import problems, unavailable
+from relay.problem import problems
 from relay.receive import Appender, Receiver
 from relay.settings import Process, Settings
 from relay.spool import Spool, file_name
@@ -41,18 +43,17 @@ SHUTDOWN_GRACE_S = 20.0
 CONNECTIONS = 20
 """Connections for cutting, settling and telling: enough that no renewal of a lease waits for cuts (`CUTS_MAX`)."""
 
-APPEND_CONNECTIONS = 2
-"""Connections for appending alone, so that no cut or question keeps webhooks waiting; the second follows a hung one."""
+APPEND_CONNECTIONS = 4
+"""Connections for appending alone, so that no cut or question keeps webhooks waiting: for events one and another that
+follows a hung one, and as many for customers who are followed."""
 
 SWEEP_EVERY_S = 300.0
 """Files of batches that another replica has ended, with customers in them, stay no longer than this."""
 
-BACKLOG = 1024
-
 
 def check(settings: Settings) -> None:
     """Raise SettingsError with every mistake that only shows where settings, vendors and columns meet."""
-    problems = [*vendors.check(settings), *receive.check(settings)]
+    problems = [*vendors.check(settings), *receive.check(settings), *columns.check(settings)]
     if problems:
         raise SettingsError(problems)
 
@@ -85,6 +86,7 @@ class Service:
         self._plans = login_plans(settings, process.keys)
         self._stop = asyncio.Event()
         self.metrics = Metrics()
+        self._guard = Guard(SocketLimits.of(process), self.metrics, told=True)
         self.ready = Readiness()
         self.started: asyncio.Future[Addresses] = asyncio.get_running_loop().create_future()
 
@@ -100,14 +102,16 @@ class Service:
             [(login.name, login.vendor) for login in self._settings.logins.values()],
         )
         async with AsyncExitStack() as stack:
-            ops_url = await _listen(
+            ops_url = await listen(
                 stack,
                 ops_app(self.metrics, self.ready),
-                _bind(self._process.ops_host, self._process.ops_port, "RELAY_OPS_PORT"),
+                bind(self._process.ops_host, self._process.ops_port, "RELAY_OPS_PORT"),
+                Guard(OPS, self.metrics),
             )
-            listener = _bind(self._process.host, self._process.port, "RELAY_PORT")
+            listener = bind(self._process.host, self._process.port, "RELAY_PORT")
+            stack.callback(listener.close)
             waiting = await stack.enter_async_context(AsyncExitStack())
-            await _listen(waiting, _starting_app(), listener.dup())
+            await listen(waiting, starting_app(), listener.dup(), self._guard)
             store = await stack.enter_async_context(self._open_store(CONNECTIONS))
             layouts = await self._prepared(store)
             if layouts is None:
@@ -165,7 +169,7 @@ class Service:
                 appender = Appender(log_store, self.metrics, waiting_events_max=waiting_max)
                 await serving.enter_async_context(appender)
                 app = self._app(store, appender, layouts, flusher)
-                url = await _listen(serving, app, listener)
+                url = await listen(serving, app, listener, self._guard)
                 await waiting.aclose()
                 self.ready.reason = ""
                 self.started.set_result(Addresses(url, ops_url))
@@ -189,8 +193,10 @@ class Service:
             appender,
             self.metrics,
             receive.Limits.of(self._process),
+            trusted_proxies=self._process.trusted_proxies,
         )
         app.add_routes(receive.routes(receiver))
+        app.add_routes(openapi.routes())
         app.add_routes(Status(store, self._settings, self._process.keys, self.metrics, wake=flusher.wake).routes())
         return app
 
@@ -207,8 +213,8 @@ async def prepare(store: Store, plans: Mapping[str, LoginPlan], fingerprint: str
     await store.ensure_lanes(plans)
     layouts = {}
     for plan in plans.values():
-        for (account, operation), columns in plan.columns.items():
-            layouts[account, operation] = await store.ensure_layout(account, operation, stored_columns(columns))
+        for (account, operation), of_both in plan.columns.items():
+            layouts[account, operation] = await store.ensure_layout(account, operation, stored_columns(of_both))
         for account in plan.accounts:
             await store.ensure_cursors(account, [o for a, o in plan.columns if a == account])
     return layouts
@@ -225,9 +231,9 @@ async def _sweep(store: Store, spool: Spool, served: Iterable[tuple[str, Operati
             log.error("account_without_settings", account=account, operation=operation)
 
     while True:
-        for work in (spool.sweep(open_files), left_behind()):
+        for work in (partial(spool.sweep, open_files), left_behind):
             try:
-                await work
+                await work()
             except Exception:  # keeping house must not end the service
                 log.exception("sweep_failed")
         await asyncio.sleep(SWEEP_EVERY_S)
@@ -248,6 +254,7 @@ def spool_at(process: Process) -> Spool:
 async def serve(process: Process, settings: Settings) -> None:
     """Run the service until SIGTERM or SIGINT."""
     check(settings)
+    allow_files(process.connections_max)
     service = Service(process, settings)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -269,41 +276,3 @@ async def running(process: Process, settings: Settings) -> AsyncIterator[Address
                 yield service.started.result()
             finally:
                 service.stop()
-
-
-def _bind(host: str, port: int, variable: str) -> socket.socket:
-    """Listen on an address before anything can be served there: who connects waits instead of being refused.
-
-    Raises SettingsError, naming the variable that the port is from, where the address is taken or none of ours.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=BACKLOG)
-    except OSError as error:
-        reason = (error.strerror or type(error).__name__).partition(" (")[0]
-        raise SettingsError([FieldError(variable, f"cannot listen on port {port} of {host}: {reason}")]) from None
-
-
-async def _listen(stack: AsyncExitStack, app: web.Application, listener: socket.socket) -> str:
-    """Serve an app on a socket as long as the stack lives; return its URL."""
-    runner = web.AppRunner(
-        app,
-        access_log=None,
-        auto_decompress=False,  # or a bogus gzip body is answered with a broken connection instead of a 415
-        shutdown_timeout=5.0,
-        handle_signals=False,
-    )
-    await runner.setup()
-    stack.push_async_callback(runner.cleanup)
-    await web.SockSite(runner, listener, backlog=BACKLOG).start()
-    host, port = listener.getsockname()[:2]
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
-
-
-def _starting_app() -> web.Application:
-    async def not_yet(_: web.Request) -> web.Response:
-        return unavailable()
-
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", not_yet)
-    return app

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from relay import __version__, app, log, send
+from relay import __version__, app, log, receive, send
 from relay.errors import FieldError, RelayError, SettingsError, Unavailable
 from relay.flush import login_plans
 from relay.migrate import migrate
@@ -23,6 +23,8 @@ EXIT_SETTINGS = 2
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a command and exit with its code."""
+    log.configure("warning")
+    log.guard()
     options = _parser().parse_args(arguments)
     sys.exit(run(options))
 
@@ -86,6 +88,8 @@ def _check(options: argparse.Namespace) -> int:
     """Check all there is; settings of the process count only where they are needed."""
     settings = load(Path(os.environ.get("RELAY_CONFIG") or "relay.toml"), os.environ)
     app.check(settings)
+    for caution in receive.cautions(settings):
+        print(f"warning: {caution}")
     print(
         f"settings: {len(settings.sources)} sources, {len(settings.logins)} logins, {len(settings.accounts)} accounts"
     )

@@ -19,7 +19,7 @@ import jmespath
 
 from relay import csvline
 from relay.errors import FieldError, Invalid, SettingsError
-from relay.settings import Column, plain_path
+from relay.settings import Column, Settings, plain_path
 
 CELL_CHARS_MAX = 4096
 """The longest value, in characters as received. No name or street comes near; a longer one is a mapping gone wrong, and
@@ -96,6 +96,16 @@ class Plan:
         if notes.problems:
             raise Invalid(*dict.fromkeys(notes.problems))
         return Rendered(cells, cells[self._address_at], tuple(dict.fromkeys(notes.warnings)), notes.replaced)
+
+
+def check(settings: Settings) -> list[FieldError]:
+    """Find what the accounts' columns themselves would write though it has no CP932 form."""
+    return [
+        FieldError(f"accounts.{account.name}.{problem.field}", problem.message)
+        for account in settings.accounts.values()
+        for header, column in account.columns.items()
+        for problem in _unwritable(header, column)
+    ]
 
 
 # -- one cell --------------------------------------------------------------------------------------------------------

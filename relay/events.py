@@ -54,6 +54,54 @@ RELAY_SOURCE = "relay"
 """The source of events that relay appends again; no configured source may be called so."""
 
 
+class Added(StrEnum):
+    """Why relay adds an event to those that a webhook asks for: its customer has another address than before.
+
+    `moved` and `previous` take leave of an address; `kept` is a stop or ban that holds at another address, or again;
+    `deleted` is a deletion of the customer at an address where nobody has asked for it.
+    """
+
+    MOVED = "moved"
+    PREVIOUS = "previous"
+    KEPT = "kept"
+    DELETED = "deleted"
+
+
+ADDED_MARK = "→"
+"""Stands between a webhook's id and why an event was added. No sender's id has it: those are printable ASCII."""
+
+KEPT_MAX = 9
+"""So many addresses one opt-out reaches beside its own. More have never belonged to one mailbox but by mistake."""
+
+ADDED_SUFFIXES = (
+    *(f"{ADDED_MARK}{added}" for added in Added),
+    *(f"{ADDED_MARK}{Added.KEPT}{number}" for number in range(2, KEPT_MAX + 1)),
+)
+"""All that may stand behind a webhook's id in the message ids of its events."""
+
+LEAVING = (Added.MOVED, Added.PREVIOUS, Added.DELETED)
+"""What ends a customer's stay at an address, but no opt-out there: nobody has asked to delete that reader."""
+
+LEAVING_SUFFIXES = tuple(f"{ADDED_MARK}{added}" for added in LEAVING)
+"""The ends of their message ids."""
+
+
+def message_ids(webhook_id: str) -> list[str]:
+    """Give all message ids that events of a webhook may have."""
+    return [webhook_id, *(f"{webhook_id}{suffix}" for suffix in ADDED_SUFFIXES)]
+
+
+def added_id(webhook_id: str, added: Added, number: int = 1) -> str:
+    """Give the message id of an added event, the `number`th of its kind."""
+    return f"{webhook_id}{ADDED_MARK}{added}{number if number > 1 else ''}"
+
+
+def origin(message_id: str) -> tuple[str, Added | None]:
+    """Tell the webhook that an event came from, and why it was added; None where the webhook itself asked for it."""
+    webhook_id, mark, added = message_id.partition(ADDED_MARK)
+    return webhook_id, Added(added.rstrip("0123456789")) if mark else None
+
+
 class EventState(StrEnum):
     """What became of one event. Every event is in exactly one of these."""
 
@@ -112,6 +160,10 @@ class Keys:
     def customer(self, address: str) -> bytes:
         """Identify a customer by address: 16 bytes, the same for every spelling in upper and lower case."""
         return self._hash(b"customer", address.casefold().encode("utf-8"))
+
+    def contact(self, text: str) -> bytes:
+        """Identify a customer by what a source calls it, whatever its address: 16 bytes."""
+        return self._hash(b"contact", text.encode("utf-8"))
 
     def digest(self, canonical: bytes) -> bytes:
         """Digest a webhook's type, timestamp and data as the sender sent them: 16 bytes."""

@@ -3,11 +3,20 @@
 A line holds `timestamp` (UTC), `level`, `logger`, `event` and the fields that the caller gave. Callers pass names,
 numbers and states, never what belongs to a customer. An exception is told without local variables, and without its
 message unless that is known to hold no data: Postgres and parsers like to quote the value that they choke on.
+
+The same holds for what libraries log: of the values that they put into their texts only numbers are told, because a
+task's repr shows the task's result, and a result can be a row. `guard` does it for what Python itself would print.
 """
 
+import json
 import logging
+import re
 import sys
+import threading
 import traceback
+import warnings
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import TextIO
 
 import structlog
@@ -18,7 +27,7 @@ _SAFE = ("relay.errors",)
 """Modules whose exceptions promise to hold no values. Operating system errors are safe as well: a number and a path."""
 
 
-def _message(error: BaseException) -> str:
+def _message(error: BaseException | None) -> str:
     """Say as much of an exception's message as is known to hold no data, with its name in front."""
     kind = type(error)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
@@ -51,10 +60,40 @@ def _ordered(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDic
     return {**{key: event.pop(key) for key in _FIRST if key in event}, **event}
 
 
-def _first_line(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Cut a library's text: asyncio puts the repr of a failed task, the exception's message too, below line 1."""
-    event["event"] = str(event["event"]).partition("\n")[0]
+_QUOTED = re.compile(r"""[\n<\[{'"]|(?<!%)\(""")
+"""Where a library's text may begin to quote: asyncio puts the repr of a callback into line 1, a failed task's below."""
+
+
+class _Untold:
+    """Stands in a library's text for a value that is not told."""
+
+    def __repr__(self) -> str:
+        return "…"
+
+
+_UNTOLD = _Untold()
+
+
+def _without_values(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Tell a library's text without the values in it, other than numbers."""
+    given = event["_record"].msg
+    text = _QUOTED.split(given, maxsplit=1)[0].rstrip() if isinstance(given, str) else repr(_UNTOLD)
+    args = event.pop("positional_args", None)
+    if args:
+        try:
+            text = text % _numbers_of(args)
+        except (TypeError, ValueError, KeyError):  # cut in the middle of its arguments, or %d of what is no number
+            text = text.partition("%")[0].rstrip()
+    event["event"] = text
     return event
+
+
+def _numbers_of(args: object) -> object:
+    if isinstance(args, Mapping):
+        return {key: _numbers_of(arg) for key, arg in args.items()}
+    if isinstance(args, tuple):
+        return tuple(_numbers_of(arg) for arg in args)
+    return args if isinstance(args, int | float) else _UNTOLD
 
 
 _SHARED: list[structlog.typing.Processor] = [
@@ -87,6 +126,17 @@ class _Stderr(logging.StreamHandler[TextIO]):
     def stream(self, _: TextIO) -> None:
         raise AttributeError("logs go to standard error")
 
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - as logging calls it
+        """Say that a line could not be written, and whose, instead of printing what it would have held."""
+        told = {
+            "level": "error",
+            "logger": record.name,
+            "event": "log_failed",
+            "exception": _message(sys.exc_info()[1]),
+        }
+        with suppress(OSError, ValueError):  # standard error is closed
+            self.stream.write(json.dumps(told) + "\n")
+
 
 def configure(level: str) -> None:
     """Send all logs of this process from `level` ("debug", "info", "warning", "error") up to standard error.
@@ -96,7 +146,9 @@ def configure(level: str) -> None:
     handler = _Stderr()
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*_SHARED, _first_line],
+            use_get_message=False,
+            pass_foreign_args=True,
+            foreign_pre_chain=[*_SHARED, _without_values],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.ExceptionRenderer(_traceback),
@@ -111,6 +163,25 @@ def configure(level: str) -> None:
     root.addHandler(handler)
     root.setLevel(level.upper())
     logging.getLogger("aiohttp.access").disabled = True
+
+
+def guard() -> None:
+    """Log what Python itself would print of this process: exceptions that nobody caught, and warnings."""
+    sys.excepthook = lambda kind, error, trace: logger(__name__).critical("crashed", exc_info=(kind, error, trace))
+    sys.unraisablehook = lambda failed: logger(__name__).error("unraisable", exc_info=failed.exc_value)
+    threading.excepthook = lambda failed: logger(__name__).error("thread_crashed", exc_info=failed.exc_value)
+    warnings.showwarning = _tell_warning
+
+
+def _tell_warning(
+    message: Warning | str,  # noqa: ARG001 - pydantic's repeat values
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,  # noqa: ARG001 - as Python calls it
+    line: str | None = None,  # noqa: ARG001 - as Python calls it
+) -> None:
+    logger(__name__).warning("python_warning", category=category.__qualname__, where=f"{filename}:{lineno}")
 
 
 def logger(name: str) -> structlog.stdlib.BoundLogger:

@@ -76,6 +76,9 @@ class Metrics:
             ["limit"],
             registry=r,
         )
+        self.malformed = Counter(
+            "relay_malformed_requests_total", "Requests that are no HTTP, or whose bodies end in none.", registry=r
+        )
         self.connections = Gauge("relay_connections", "Open connections on the port for webhooks.", registry=r)
         self.receiving_bytes = Gauge(
             "relay_receiving_bytes", "Bytes of request bodies held at this moment.", registry=r
@@ -88,7 +91,7 @@ class Metrics:
         )
         self.opt_outs_refused = Counter(
             "relay_opt_outs_refused_total",
-            "Opt-outs refused for an unreadable address or a reused id: their senders have to mend them.",
+            "Opt-outs refused (no readable address, a reused id, not allowed): their senders have to mend them.",
             ["source"],
             registry=r,
         )

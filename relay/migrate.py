@@ -11,7 +11,7 @@ from pathlib import Path
 import asyncpg
 
 from relay.errors import SchemaUnknown
-from relay.store.database import CONNECT_TIMEOUT_S, available, sql_directory
+from relay.store.database import CONNECT_TIMEOUT_S, SQLSTATES_NOT_NOW, available, sql_directory
 
 _LOCK = 7235419866101
 
@@ -54,7 +54,7 @@ async def migrate(url: str, directory: Path | None = None) -> list[int]:
     Several may run at the same time: they queue. Raises Unavailable, or SchemaUnknown for a newer or changed schema.
     """
     known = migrations(directory)
-    with available():
+    with available(SQLSTATES_NOT_NOW):  # here nothing is taken away: what is missing is a mistake in a migration
         connection = await asyncpg.connect(url, timeout=CONNECT_TIMEOUT_S, statement_cache_size=0)
         try:
             return await _migrate(connection, known)

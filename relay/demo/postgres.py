@@ -167,9 +167,12 @@ class Cluster:
         await self._execute(f'drop database "{name}" with (force)')
 
     @contextlib.asynccontextmanager
-    async def interrupted(self) -> AsyncIterator[None]:
-        """Take the server away for the length of the block as a crash would, then bring it back on the same port."""
-        os.kill(self.server_pid, signal.SIGQUIT)
+    async def interrupted(self, how: signal.Signals = signal.SIGQUIT) -> AsyncIterator[None]:
+        """Take the server away for the length of the block, then bring it back on the same port.
+
+        SIGQUIT is as a crash would, SIGINT ends it in order (`pg_ctl stop -m fast`).
+        """
+        os.kill(self.server_pid, how)
         await self._stop()
         try:
             yield

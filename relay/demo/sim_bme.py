@@ -54,7 +54,7 @@ class BmeContract:
 
     `dates` and `required` name items that must be dates or may not be empty. `import_s` is how long an import takes,
     at least and at most, and `row_s` how much longer for each row. With `trash_blocks` a deleted reader cannot be
-    registered anew until the trash is purged.
+    registered anew until the trash is purged. `token_begins` is what all its tokens begin with.
     """
 
     username: str
@@ -68,6 +68,7 @@ class BmeContract:
     file_field: str = "import"
     bytes_max: int = 10_000_000
     token_lifetime_s: float = 3_600
+    token_begins: str = field(default="", repr=False)
     import_s: tuple[float, float] = (0.0, 0.0)
     row_s: float = 0.0
     trash_blocks: bool = False
@@ -232,7 +233,7 @@ class BmeSim(Sim):
             counts.unauthorized += 1
             raise self._failure(401, BAD_LOGIN, request)
         counts.logins += 1
-        token = secrets.token_hex(16)
+        token = contract.token_begins + secrets.token_hex(16)
         self._tokens[token] = _Token(office, self.record.clock() + contract.token_lifetime_s)
         await self.misbehave(fault, request, applied=True)
         wanted: Format = "xml" if fault is not None and fault.fault == "xml" else request[_WANTED]

@@ -2,7 +2,8 @@
 
 from relay.receive.appender import Appender
 from relay.receive.auth import check
+from relay.receive.cautions import cautions
 from relay.receive.http import Receiver, routes
 from relay.receive.limits import Limits
 
-__all__ = ["Appender", "Limits", "Receiver", "check", "routes"]
+__all__ = ["Appender", "Limits", "Receiver", "cautions", "check", "routes"]

@@ -1,22 +1,38 @@
-"""Who may come in: a source's proof, its networks, what it may ask for, and how often."""
+"""Who may come in: a source's proof, its networks, what it may ask for, and how often.
 
-import secrets
-from collections.abc import Mapping
+Theory of operation. Proof and network are judged together and told apart by nobody outside: an unknown source, a wrong
+proof and a wrong network get one and the same answer, after the same work. The rate comes afterwards, so that only who
+has the source's proof can use it up. What may be asked for is judged last, since it stands in the body.
+
+A sender's IP address is personal data where it is a person's. So it is logged in one case only: who has the source's
+proof but sends from elsewhere is a system that has moved or somebody with a stolen secret, and both have to be found.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from aiohttp import web
 from prometheus_client import Counter
 
-from relay.events import Keys, Operation
+from relay.errors import FieldError
+from relay.events import TYPES, Keys, Operation
+from relay.log import logger
 from relay.metrics import WEBHOOK_RESULTS, Metrics
-from relay.receive.auth import Door, carries_proof
+from relay.receive.auth import Door, carries_proof, proof_headers
+from relay.receive.follower import Follower
 from relay.receive.formats import Format
 from relay.receive.limits import Limits
 from relay.receive.mapping import Mapper
+from relay.receive.networks import Address, Network, Networks, sender
+from relay.receive.parse import Refused, Webhook
+from relay.receive.rate import Bucket
 from relay.receive.reading import Body
-from relay.receive.refusals import Unauthorized
-from relay.settings import Settings
+from relay.receive.refusals import TooOften, Unauthorized, note_limit
+from relay.settings import Settings, Source
+
+log = logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +43,37 @@ class Entrance:
     door: Door
     format: Format
     mapper: Mapper
+    follower: Follower | None
     results: Mapping[str, Counter]
+    networks: Networks
+    operations: frozenset[Operation]
+    bucket: Bucket | None
+
+    def near(self, address: Address | None) -> bool:
+        """Say whether the source may send from an address; from one that is not known only where any will do."""
+        return not self.networks or (address is not None and address in self.networks)
+
+    def forbids(self, webhook: Webhook) -> FieldError | None:
+        """Say what is wrong with a webhook of a type that the source may not send; None if it may."""
+        if TYPES[webhook.type] in self.operations:
+            return None
+        allowed = [kind for kind, operation in TYPES.items() if operation in self.operations]
+        return FieldError("type", f"this source may only send {', '.join(allowed)}")
+
+    def charged(self, entries: Iterable[Webhook | Refused]) -> Iterable[Webhook | Refused]:
+        """Return the webhooks of one request, each counted against the rate; the first has been when it was let in.
+
+        All are counted before anything else can happen, or requests side by side would each find the same token.
+        """
+        if self.bucket is None:
+            return entries
+        counted = list(entries)
+        self.bucket.charge(len(counted) - 1)
+        return counted
 
 
 class Admission:
-    """Knows all sources, and lets in who may."""
+    """Knows all sources, and lets in who may. `clock` is monotonic, in seconds."""
 
     def __init__(
         self,
@@ -40,18 +82,29 @@ class Admission:
         layouts: Mapping[tuple[str, Operation], int],
         metrics: Metrics,
         limits: Limits,
+        trusted_proxies: Sequence[Network] = (),
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        mappers = {name: Mapper.of(settings, name, layouts, keys) for name in settings.sources}
         self._entrances = {
             name: Entrance(
                 name,
                 Door.of(source),
                 Format(source, limits),
-                Mapper.of(settings, name, layouts, keys),
+                mappers[name],
+                Follower.of(settings, name, layouts, keys, mappers[name]),
                 {label: metrics.webhooks.labels(name, label) for label in WEBHOOK_RESULTS},
+                Networks(source.networks),
+                source.operations,
+                _bucket(source),
             )
             for name, source in settings.sources.items()
         }
-        self._nowhere = Door((secrets.token_bytes(),), (secrets.token_bytes(),))
+        self._nowhere = Door.of_nowhere(settings)
+        self._proofs = proof_headers(settings)
+        self._metrics = metrics
+        self._proxies = Networks(trusted_proxies)
+        self._clock = clock
 
     def named(self, source: str) -> Entrance | None:
         """Find a source's entrance; None for one that does not exist, which nobody may learn."""
@@ -59,12 +112,32 @@ class Admission:
 
     def knock(self, request: web.Request) -> None:
         """Refuse who brings no proof at all: then the body need not even be read. Raises Unauthorized."""
-        if not carries_proof(request.headers):
+        if not carries_proof(request.headers, self._proofs):
             raise Unauthorized
 
     def admit(self, entrance: Entrance | None, request: web.Request, body: Body, now: datetime) -> Entrance:
-        """Let in who has proof. A source that does not exist is refused after the same work. Raises Unauthorized."""
+        """Let in who has proof, comes from where the source sends from, and does not come too often.
+
+        A source that does not exist is refused after the same work. Raises Unauthorized or TooOften.
+        """
         door = self._nowhere if entrance is None else entrance.door
-        if not door.opens(request.headers, body.sent, now) or entrance is None:
+        covered = entrance is None or entrance.format.signatures_cover(request.headers, request.content_type)
+        opened = door.opens(request.headers, body.sent, now, inflated=body.text, signatures_cover=covered)
+        address = sender(request.remote, request.headers.getall("X-Forwarded-For", ()), self._proxies)
+        if entrance is None or not opened:
             raise Unauthorized
+        if not entrance.near(address):
+            sent_from = None if address is None else str(address)
+            log.warning("sent_from_elsewhere", source=entrance.name, reason="network", sent_from=sent_from)
+            raise Unauthorized
+        wait_s = None if entrance.bucket is None else entrance.bucket.take(self._clock())
+        if wait_s is not None:
+            note_limit(self._metrics, "rate")
+            raise TooOften(wait_s)
         return entrance
+
+
+def _bucket(source: Source) -> Bucket | None:
+    if source.webhooks_per_s is None:
+        return None
+    return Bucket(source.webhooks_per_s, source.webhooks_burst)

@@ -2,6 +2,8 @@
 
 from pydantic import BaseModel, ConfigDict
 
+from relay.problem import Heading, Mistake
+
 
 class Answer(BaseModel):
     """Frozen."""
@@ -33,13 +35,6 @@ class Taken(Answer):
     warnings: list[Warned]
 
 
-class Mistake(Answer):
-    """One mistake: the field's path and what was expected there."""
-
-    field: str
-    message: str
-
-
 class RefusedWebhook(Answer):
     """One webhook of many that was refused; `index` counts from 0, `webhook_id` is null where it has no sound one."""
 
@@ -64,3 +59,7 @@ class ManyTaken(Answer):
     events: int
     errors: list[RefusedWebhook]
     warnings: list[WarnedWebhook]
+
+
+class NoneTaken(ManyTaken, Heading):
+    """None of many webhooks can be taken: a problem that tells of each."""

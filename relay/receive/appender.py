@@ -1,28 +1,25 @@
-"""Group commit: all requests that wait become one append to the log.
+"""Appending for many requests at once: plain events in one queue, webhooks of customers who are followed in another.
 
-Theory of operation. One writer takes everything that waits, appends it with one call, answers everybody and takes what
-has come meanwhile. There is no lingering for more: under little load a request is appended alone at once, under much
-load the groups grow by themselves to what arrives during one commit. Nobody waits longer than `timeout_s`: each caller
-counts for itself, and when Postgres does not answer, those who wait behind the failed group are told at once instead of
-being tried one after the other. A caller that goes away changes nothing for its group.
-
-An append that is given up may have been committed all the same. That is no harm: the sender tries again and is told
-that it is a duplicate.
+Events are one statement, however many; who is followed takes a transaction that reads before it writes. A source goes
+one way or the other, so neither waits for the other.
 """
 
 import asyncio
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from time import perf_counter
 from types import TracebackType
 from typing import Protocol, Self
 
-from relay.errors import RelayError, Unavailable
+from relay.errors import Unavailable
 from relay.events import Event, Operation
-from relay.log import logger
 from relay.metrics import Metrics
+from relay.receive.followed import Followed
+from relay.receive.following import decide
+from relay.receive.groups import Groups
+from relay.receive.outage import Outage
 from relay.store.append import Appended, Known
+from relay.store.book import Became
+from relay.store.following import Decide
 
 APPEND_TIMEOUT_S = 4.0
 """A webhook gets its 503 within five seconds; one of them is for reading, mapping and answering."""
@@ -30,10 +27,11 @@ APPEND_TIMEOUT_S = 4.0
 GROUP_EVENTS_MAX = 5_000
 """Some 0.2 s of Postgres' time. Larger groups gain nothing and make all in them wait for the last."""
 
+GROUP_FOLLOWED_MAX = 500
+"""About as long: what has to be looked up first takes ten times as long, and others take turns with it."""
+
 WAITING_EVENTS_MAX = 20_000
 """Four groups: who comes later would wait for about a second, and hold memory meanwhile (some 1 kB each)."""
-
-log = logger(__name__)
 
 
 class Log(Protocol):
@@ -45,11 +43,11 @@ class Log(Protocol):
     async def known(self, source: str, message_ids: Sequence[str]) -> Mapping[str, Sequence[Known]]:
         """Find webhooks that were appended before; raises Unavailable."""
 
+    async def follow(self, webhooks: Sequence[Followed], decide: Decide[Followed]) -> list[Became]:
+        """Append webhooks of customers who are followed and say of each what became of it; raises Unavailable."""
 
-@dataclass(slots=True, eq=False)
-class _Request:
-    events: Sequence[Event]
-    done: asyncio.Future[list[Appended]]
+    async def known_followed(self, source: str, message_ids: Sequence[str]) -> Mapping[str, Sequence[Known]]:
+        """Find such webhooks that were appended before; raises Unavailable."""
 
 
 class Appender:
@@ -67,18 +65,21 @@ class Appender:
         self._log = log
         self._metrics = metrics
         self._timeout_s = timeout_s
-        self._group_events_max = group_events_max
         self._waiting_events_max = waiting_events_max
-        self._waiting: deque[_Request] = deque()
-        self._waiting_events = 0
-        self._wake = asyncio.Event()
-        self._closing = False
-        self._given_up: set[asyncio.Task[list[Appended]]] = set()
-        self._writer: asyncio.Task[None] | None = None
-        metrics.append_waiting.set_function(lambda: len(self._waiting))
+        self._outage = Outage()
+        seconds = metrics.append_seconds
+        self._events: Groups[Event, Appended] = Groups(
+            self._write_events, self._outage, seconds, timeout_s=timeout_s, things_max=group_events_max
+        )
+        followed_max = min(GROUP_FOLLOWED_MAX, group_events_max)
+        self._followed: Groups[Followed, Became] = Groups(
+            self._write_followed, self._outage, seconds, timeout_s=timeout_s, things_max=followed_max
+        )
+        metrics.append_waiting.set_function(lambda: self._events.requests + self._followed.requests)
 
     async def __aenter__(self) -> Self:
-        self._writer = asyncio.create_task(self._write(), name="appender")
+        self._events.start("appender")
+        self._followed.start("follower")
         return self
 
     async def __aexit__(
@@ -95,101 +96,56 @@ class Appender:
         """
         if not events:
             return []
-        if self._closing or self._writer is None:
-            raise Unavailable("relay is stopping")
-        if self._waiting and self._waiting_events + len(events) > self._waiting_events_max:
-            raise Unavailable("too many events wait to be appended")
-        request = _Request(events, asyncio.get_running_loop().create_future())
-        self._waiting.append(request)
-        self._waiting_events += len(events)
-        self._wake.set()
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                return await request.done
-        except TimeoutError:
-            raise Unavailable("the append took too long") from None
+        self.check_room(len(events))
+        return await self._events.write(events)
 
-    async def known(self, source: str, message_ids: Sequence[str]) -> Mapping[str, Sequence[Known]]:
+    async def follow(self, webhooks: Sequence[Followed]) -> list[Became]:
+        """Append the webhooks of one request, in their order, as `append` does."""
+        if not webhooks:
+            return []
+        self.check_room(len(webhooks))
+        return await self._followed.write(webhooks)
+
+    def check_room(self, events: int = 1) -> None:
+        """Raise Unavailable where so many events more would be too many: before any work is done for them, too."""
+        waiting = self._events.things + self._followed.things
+        if waiting and waiting + events > self._waiting_events_max:
+            self._metrics.limits_met.labels("waiting_events").inc()
+            self._outage.note("too many events wait", 1)
+            raise Unavailable("too many events wait to be appended")
+
+    async def known(
+        self, source: str, message_ids: Sequence[str], *, followed: bool = False
+    ) -> Mapping[str, Sequence[Known]]:
         """Find webhooks of a source that were appended before, with their events. Raises Unavailable."""
+        find = self._log.known_followed if followed else self._log.known
         try:
             async with asyncio.timeout(self._timeout_s):
-                return await self._log.known(source, message_ids)
+                return await find(source, message_ids)
         except TimeoutError:
             raise Unavailable("the look-up took too long") from None
 
     async def close(self) -> None:
         """Take no more, append what waits, and end. Takes at most about twice `timeout_s`."""
-        self._closing = True
-        self._wake.set()
-        if self._writer is not None:
-            await self._writer
-        for task in self._given_up:
-            task.cancel()
-        await asyncio.gather(*self._given_up, return_exceptions=True)
+        self._events.stop()
+        self._followed.stop()
+        await asyncio.gather(self._events.close(), self._followed.close())
 
-    async def _write(self) -> None:
-        while not self._closing:
-            await self._wake.wait()
-            self._wake.clear()
-            while group := self._take():
-                await self._append(group)
-
-    def _take(self) -> list[_Request]:
-        """Take what waits, up to the limit of a group (a request is never divided); leave out who has gone away."""
-        group: list[_Request] = []
-        size = 0
-        while self._waiting and (not group or size + len(self._waiting[0].events) <= self._group_events_max):
-            request = self._waiting.popleft()
-            self._waiting_events -= len(request.events)
-            if not request.done.done():
-                group.append(request)
-                size += len(request.events)
-        return group
-
-    async def _append(self, group: list[_Request]) -> None:
-        once = _Once([event for request in group for event in request.events])
-        started = perf_counter()
-        task = asyncio.create_task(self._log.append(once.events), name="append")
-        finished, _ = await asyncio.wait({task}, timeout=self._timeout_s)
-        self._metrics.append_seconds.observe(perf_counter() - started)
+    async def _write_events(self, events: Sequence[Event]) -> list[Appended]:
+        once = _Once(events)
         self._metrics.append_size.observe(len(once.events))
-        if not finished:
-            self._give_up(task)
-            self._unavailable(group, "timeout")
-        elif isinstance(error := task.exception(), Unavailable):
-            self._unavailable(group, str(error))
-        elif error is not None:
-            log.error("append_failed", requests=len(group), exc_info=error)
-            _fail(group, RelayError)
-        else:
-            self._tell(group, once, task.result())
-
-    def _tell(self, group: list[_Request], once: "_Once", appended: list[Appended]) -> None:
+        appended = await self._log.append(once.events)
         for (account, operation), count in once.new(appended).items():
             self._metrics.events.labels(account, operation).inc(count)
-        answers = once.answers(appended)
-        for request in group:
-            answer = [next(answers) for _ in request.events]
-            if not request.done.done():
-                request.done.set_result(answer)
+        return list(once.answers(appended))
 
-    def _unavailable(self, group: list[_Request], reason: str) -> None:
-        """Tell the group and all who wait behind it, who would only wait in vain."""
-        log.warning("append_unavailable", requests=len(group), waiting=len(self._waiting), reason=reason)
-        _fail([*group, *self._waiting], Unavailable)
-        self._waiting.clear()
-        self._waiting_events = 0
-
-    def _give_up(self, task: asyncio.Task[list[Appended]]) -> None:
-        """Cancel an append without waiting for it: a connection to a silent server takes its time to notice."""
-        task.cancel()
-        self._given_up.add(task)
-        task.add_done_callback(self._gone)
-
-    def _gone(self, task: asyncio.Task[list[Appended]]) -> None:
-        self._given_up.discard(task)
-        if not task.cancelled():
-            task.exception()  # looked at, so that asyncio does not complain that nobody did
+    async def _write_followed(self, webhooks: Sequence[Followed]) -> list[Became]:
+        became = await self._log.follow(webhooks, decide)
+        new = Counter(event for one in became for event in one.appended)
+        self._metrics.append_size.observe(new.total())
+        for (account, operation), count in new.items():
+            self._metrics.events.labels(account, operation).inc(count)
+        return became
 
 
 class _Once:
@@ -228,10 +184,3 @@ class _Once:
             else:
                 told[place] = True
                 yield appended[place]
-
-
-def _fail(requests: Sequence[_Request], kind: type[RelayError]) -> None:
-    """Raise in every caller an error of its own: one shared by many would collect all their tracebacks."""
-    for request in requests:
-        if not request.done.done():
-            request.done.set_exception(kind("the append failed"))

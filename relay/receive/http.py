@@ -8,7 +8,7 @@ A request for many answers 202 once any of its webhooks is in the log (now or si
 by index, counted from 0; if it refuses all, 422 with the same list. All that it takes are appended together.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 
 from aiohttp import web
@@ -21,8 +21,10 @@ from relay.problem import unavailable
 from relay.receive.admission import Admission, Entrance
 from relay.receive.appender import Appender
 from relay.receive.limits import Limits
-from relay.receive.reading import JSON_LINES, Body, Reading
-from relay.receive.refusals import REFUSALS, fields, refusal_of, refuse
+from relay.receive.networks import Network
+from relay.receive.parse import InvalidWebhook, Malformed, TooMany
+from relay.receive.reading import JSON_LINES, Body, Reading, expect
+from relay.receive.refusals import REFUSALS, fields, note_limit, refusal_of, refuse
 from relay.receive.taking import Taking
 from relay.settings import Settings
 
@@ -47,11 +49,14 @@ class Receiver:
         metrics: Metrics,
         limits: Limits,
         clock: Callable[[], datetime] = _now,
+        trusted_proxies: Sequence[Network] = (),
     ) -> None:
-        self._admission = Admission(settings, keys, layouts, metrics, limits)
+        self._admission = Admission(settings, keys, layouts, metrics, limits, trusted_proxies)
         self._reading = Reading(limits, metrics)
         self._taking = Taking(appender, metrics)
+        self._appender = appender
         self._limits = limits
+        self._metrics = metrics
         self._clock = clock
 
     async def one(self, request: web.Request) -> web.Response:
@@ -69,18 +74,29 @@ class Receiver:
         try:
             self._admission.knock(request)
             self._reading.check_kind(request, more_types)
-            body = await self._reading.read(request, bytes_max)
-            now = self._clock()
-            return await take(self._admission.admit(entrance, request, body, now), request, body, now)
+            with self._reading.share() as share:
+                body = await self._reading.read(request, bytes_max, share)
+                now = self._clock()
+                admitted = self._admission.admit(entrance, request, body, now)
+                self._appender.check_room()
+                return await take(admitted, request, body, now)
         except Unavailable:
             _count(entrance, "unavailable")
             return unavailable()
         except tuple(REFUSALS) as error:
+            self._note(entrance, error)
             _tell(entrance, error)
             return refuse(error)
         except Exception:
             _count(entrance, "error")
             raise
+
+    def _note(self, entrance: Entrance | None, error: RelayError) -> None:
+        """Count the limit that a request met, and an opt-out that could not even be read."""
+        if isinstance(error, Malformed | TooMany) and error.limit is not None:
+            note_limit(self._metrics, error.limit)
+        if entrance is not None and isinstance(error, Malformed | InvalidWebhook):
+            self._taking.note_opt_out(entrance, error.type)
 
     async def _take_one(self, entrance: Entrance, request: web.Request, body: Body, now: datetime) -> web.Response:
         webhook = entrance.format.one(request.headers, request.content_type, body.text)
@@ -88,14 +104,14 @@ class Receiver:
 
     async def _take_many(self, entrance: Entrance, request: web.Request, body: Body, now: datetime) -> web.Response:
         entries = entrance.format.many(request.headers, request.content_type, body.text)
-        return await self._taking.many(entrance, entries, now)
+        return await self._taking.many(entrance, entrance.charged(entries), now)
 
 
 def routes(receiver: Receiver) -> list[web.RouteDef]:
     """Say what is served where."""
     return [
-        web.post("/v1/webhooks/{source}", receiver.one),
-        web.post("/v1/webhooks/{source}/batch", receiver.many),
+        web.post("/v1/webhooks/{source}", receiver.one, expect_handler=expect),
+        web.post("/v1/webhooks/{source}/batch", receiver.many, expect_handler=expect),
     ]
 
 

@@ -1,8 +1,18 @@
-"""What one request may cost. Each limit is a setting, and each has a name under which refusals are counted."""
+"""What one request may cost, and all together. Each limit is a setting, and each has a name for counting refusals."""
 
 from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
 
+from relay.errors import Unavailable
 from relay.settings import Process
+
+SMALL_BYTES = 16_384
+"""A body up to this is small: the webhook of one customer has a tenth of it."""
+
+SMALL_SHARE = 5
+"""One part in so many of the memory for bodies is kept for small ones: slow senders of large bodies cannot lock out the
+webhooks of all others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,3 +43,47 @@ class Limits:
             nesting_max=process.nesting_max,
             string_characters_max=process.string_characters_max,
         )
+
+
+class Budget:
+    """The memory for the bodies of all requests together, in bytes. `held` is what they hold at this moment."""
+
+    __slots__ = ("_bytes_max", "held")
+
+    def __init__(self, bytes_max: int) -> None:
+        self._bytes_max = bytes_max
+        self.held = 0
+
+    def room_for(self, own: int) -> bool:
+        """Say whether all bodies fit, one of which then has `own` bytes. One that is alone always does."""
+        if own == self.held:
+            return True
+        return self.held <= (
+            self._bytes_max if own <= SMALL_BYTES else self._bytes_max - self._bytes_max // SMALL_SHARE
+        )
+
+
+class Share:
+    """What one request holds of the budget, as long as the context lasts."""
+
+    __slots__ = ("_budget", "_bytes")
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
+        self._bytes = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._budget.held -= self._bytes
+        self._bytes = 0
+
+    def take(self, count: int) -> None:
+        """Hold so many bytes more. Raises Unavailable where all bodies together become too many."""
+        self._bytes += count
+        self._budget.held += count
+        if not self._budget.room_for(self._bytes):
+            raise Unavailable("too many bodies are held")

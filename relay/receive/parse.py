@@ -1,142 +1,133 @@
-"""From a request's bytes to webhooks. Pure.
+"""From bytes to JSON that cannot be understood in two ways, and what all forms of webhooks become. Pure.
 
 Two kinds of mistake: bytes that are not the JSON they claim to be (`Malformed`, HTTP 400: the sender's encoder is at
 fault), and JSON that says the wrong thing (`Invalid`, HTTP 422: names each field). JSON is read strictly, because what
 two readers understand differently is no safe instruction: no key twice, no NaN, no overlong numbers, no deep nesting.
+NUL and halves of surrogate pairs are not looked for here: only what is read later may not hold them.
 """
 
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NoReturn, cast
 
 from relay.errors import FieldError, Invalid, RelayError
 from relay.events import TYPES
-
-NESTING_MAX = 64
-"""Far deeper than a customer's record is; far from what a recursive reader can bear."""
-
-WEBHOOKS_MAX = 1_000
-"""Of one request. Mapping so many takes some 50 ms, in slices; more would gain nothing and only hold memory."""
+from relay.receive.limits import Limits
 
 MESSAGE_ID_CHARACTERS_MAX = 200
+MESSAGE_ID_PATTERN = f"^[ -~]{{1,{MESSAGE_ID_CHARACTERS_MAX}}}$"  # for pydantic, whose `$` is the very end
+EXPECTED_ID = f"expected 1 to {MESSAGE_ID_CHARACTERS_MAX} printable ASCII characters"
+EXPECTED_OBJECT = "expected a JSON object"
+
+INTEGER_CHARACTERS_MAX = 4_000
+"""Python refuses to write out whole numbers of 4,300 digits; so a source's expression can sum up what a body holds."""
 
 _MESSAGE_ID = re.compile(f"[ -~]{{1,{MESSAGE_ID_CHARACTERS_MAX}}}")
-_EXPECTED_ID = f"expected 1 to {MESSAGE_ID_CHARACTERS_MAX} printable ASCII characters"
-_TOO_DEEP = f"nested deeper than {NESTING_MAX} levels"
-_EXPECTED_TYPE = f"expected one of {', '.join(TYPES)}"
+_BYTE_ORDER_MARK = "\ufeff"
 
 
 class Malformed(RelayError):
-    """The body is not the JSON it claims to be. The text holds no values."""
+    """The body is not the JSON it claims to be. The text holds no values.
+
+    `limit` is the limit that it goes beyond, if it is one; `type` what the webhook asked for, where that can be told.
+    """
+
+    def __init__(self, text: str, *, limit: str | None = None, type: str | None = None) -> None:  # noqa: A002 - the word
+        self.limit = limit
+        self.type = type
+        super().__init__(text)
+
+
+class InvalidWebhook(Invalid):
+    """A webhook that cannot be read; `type` is what it asked for, where that can be told."""
+
+    def __init__(self, *problems: FieldError, type: str | None = None) -> None:  # noqa: A002 - the word
+        self.type = type
+        super().__init__(*problems)
 
 
 class TooMany(RelayError):
     """More webhooks than one request may hold (HTTP 413)."""
 
+    limit = "webhooks"
+
+
+@dataclass(frozen=True, slots=True)
+class TimeAt:
+    """Where a webhook's timestamp was found, and what was expected there (None: ISO 8601 with an offset)."""
+
+    field: str = "timestamp"
+    expected: str | None = None
+
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
-    """One webhook as it was sent. `timestamp` is not looked at yet: None if there is none, else any JSON value."""
+    """One webhook as it was sent. `timestamp` is not looked at yet: None if there is none, else any JSON value.
+
+    `type` is one of relay's; `sent_type` is what the sender called it, where that was something else.
+    """
 
     message_id: str
     type: str
     timestamp: object
     data: dict[str, object]
+    sent_type: str | None = None
+    time_at: TimeAt = TimeAt()
 
     def canonical(self) -> bytes:
-        """What the digest is made of: type, timestamp and data, the same for any order of keys and any white space."""
-        return _canonical([self.type, self.timestamp, self.data]).encode("ascii")
+        """What the digest is made of: type, timestamp and data, the same for any order of keys and any white space.
+
+        The type is the sender's word: a repeat stays a repeat when the settings translate it otherwise.
+        """
+        return _canonical([self.sent_type or self.type, self.timestamp, self.data]).encode("ascii")
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """An entry of a batch that is no webhook: its id where it has a sound one, and what is wrong with it."""
+    """An entry of a batch that is no webhook: its id where it has a sound one, and what is wrong with it.
+
+    `opt_out` tells that a customer may be mailed who must not be, `limit` which limit it met.
+    """
 
     message_id: str | None
     problems: tuple[FieldError, ...]
+    opt_out: bool = False
+    limit: str | None = None
 
 
-def parse(body: bytes, header_id: str | None) -> Webhook:
-    """Read a body that holds one webhook. The id is the header's, else the body's. Raises Malformed or Invalid."""
-    value = strict_json(body)
-    if (
-        body.count(b"{") + body.count(b"[") > NESTING_MAX
-    ):  # else it cannot be nested more deeply, and this is the hot path
-        value = _shallow(value)
-    return _webhook(value, header_id)
+class Types:
+    """What a source calls the types: its own names (the setting `types`) come before relay's."""
+
+    __slots__ = ("_known", "expected")
+
+    def __init__(self, own: Mapping[str, str]) -> None:
+        self._known = {**own, **{name: name for name in TYPES if name not in own}}
+        self.expected = f"expected one of {', '.join(self._known)}"
+
+    def find(self, name: object) -> str | None:
+        """Translate a name; None for what is none."""
+        return self._known.get(name) if isinstance(name, str) else None
+
+    def find_end(self, name: object) -> str | None:
+        """Translate a name, or one that ends in a type: `com.example.crm.customer.created`."""
+        found = self.find(name)
+        if found is None and isinstance(name, str):
+            end = ".".join(name.rsplit(".", 2)[-2:])
+            found = end if end in TYPES else None
+        return found
 
 
-def parse_array(body: bytes) -> Iterator[Webhook | Refused]:
-    """Read a body that is a JSON array of webhooks, each with an `id`.
-
-    Raises Malformed, TooMany or Invalid for the body as a whole before anything is yielded.
-    """
-    entries = strict_json(body)
-    if not isinstance(entries, list):
-        raise Invalid(FieldError("body", "expected a JSON array, or NDJSON as application/x-ndjson"))
-    _count(len(entries))
-    return (_entry(entry) for entry in entries)
+def asks_opt_out(kind: str | None) -> bool:
+    """Say whether a type (None where it cannot be told) asks for an opt-out."""
+    return kind is not None and TYPES[kind].opt_out
 
 
-def parse_lines(body: bytes) -> Iterator[Webhook | Refused]:
-    """Read a body that is NDJSON: one webhook a line, each with an `id`; blank lines are passed over and not counted.
-
-    Raises TooMany or Invalid for the body as a whole. A line that is no JSON is refused alone: its neighbours are none
-    the worse for it.
-    """
-    lines = [line for line in body.split(b"\n") if line.strip()]
-    _count(len(lines))
-    return (_line(line) for line in lines)
-
-
-def _count(entries: int) -> None:
-    if entries == 0:
-        raise Invalid(FieldError("body", "expected at least one webhook"))
-    if entries > WEBHOOKS_MAX:
-        raise TooMany(f"expected at most {WEBHOOKS_MAX} webhooks in one request")
-
-
-def _line(line: bytes) -> Webhook | Refused:
-    try:
-        return _entry(strict_json(line))
-    except Malformed as error:
-        return Refused(None, (FieldError("body", str(error)),))
-
-
-def _entry(entry: object) -> Webhook | Refused:
-    try:
-        return _webhook(_shallow(entry), None)
-    except Malformed as error:
-        return Refused(_sound_id(entry), (FieldError("body", str(error)),))
-    except Invalid as error:
-        return Refused(_sound_id(entry), error.problems)
-
-
-def _sound_id(entry: object) -> str | None:
-    given = entry.get("id") if isinstance(entry, dict) else None
+def sound_id(given: object) -> str | None:
+    """Return what can be a webhook's id, and None for anything else."""
     return given if isinstance(given, str) and _MESSAGE_ID.fullmatch(given) else None
-
-
-def _webhook(value: object, header_id: str | None) -> Webhook:
-    """Check the outer members, all of them, before any mistake is reported."""
-    if not isinstance(value, dict):
-        raise Invalid(FieldError("body", "expected a JSON object"))
-    problems = []
-    id_field, message_id = ("webhook-id", header_id) if header_id is not None else ("id", value.get("id"))
-    if not isinstance(message_id, str) or not _MESSAGE_ID.fullmatch(message_id):
-        problems.append(FieldError(id_field, _EXPECTED_ID))
-    kind = value.get("type")
-    if not isinstance(kind, str) or kind not in TYPES:
-        problems.append(FieldError("type", _EXPECTED_TYPE))
-    data = value.get("data")
-    if not isinstance(data, dict):
-        problems.append(FieldError("data", "expected a JSON object"))
-    if problems:
-        raise Invalid(*problems)
-    return Webhook(cast("str", message_id), cast("str", kind), value.get("timestamp"), cast("dict[str, object]", data))
 
 
 # -- strict JSON -----------------------------------------------------------------------------------------------------
@@ -151,11 +142,40 @@ def strict_json(body: bytes) -> object:
     try:
         return cast("object", _DECODER.decode(text))
     except json.JSONDecodeError as error:
+        if text.startswith(_BYTE_ORDER_MARK):
+            raise Malformed("begins with a byte order mark, which JSON does not have") from None
         raise Malformed(f"not JSON: {error.msg} at character {error.pos}") from None
     except RecursionError:
-        raise Malformed(_TOO_DEEP) from None
-    except ValueError:  # Python's limit on the digits of a whole number
-        raise Malformed("a number has too many digits") from None
+        raise Malformed("nested far too deeply", limit="nesting") from None
+
+
+def may_exceed(body: bytes, limits: Limits) -> bool:
+    """Say whether a body is large enough to hold what `check` looks for. Most are not, and this is the hot path."""
+    return (
+        body.count(b"{") + body.count(b"[") > limits.nesting_max  # else nothing in it is nested more deeply
+        or len(body) > limits.string_characters_max  # else no string in it is longer
+    )
+
+
+def check(value: object, limits: Limits) -> None:
+    """Raise Malformed where a value is nested too deeply or has too long a string. Needs no stack itself."""
+    level = [value]
+    for _ in range(limits.nesting_max):
+        inner = [one for outer in level for one in _inside(outer)]
+        if any(isinstance(one, str) and len(one) > limits.string_characters_max for one in inner):
+            raise Malformed(
+                f"a string has more than {limits.string_characters_max} characters", limit="string_characters"
+            )
+        level = [one for one in inner if isinstance(one, dict | list)]
+        if not level:
+            return
+    raise Malformed(f"nested deeper than {limits.nesting_max} levels", limit="nesting")
+
+
+def _inside(value: object) -> Iterable[object]:
+    if isinstance(value, dict):
+        return (*value, *value.values())
+    return value if isinstance(value, list) else (value,)
 
 
 def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -169,6 +189,12 @@ def _constant(name: str) -> NoReturn:
     raise Malformed(f"{name} is not JSON")
 
 
+def _int(text: str) -> int:
+    if len(text) > INTEGER_CHARACTERS_MAX:
+        raise Malformed("a number has too many digits")
+    return int(text)
+
+
 def _float(text: str) -> float:
     number = float(text)
     if math.isinf(number):
@@ -176,21 +202,5 @@ def _float(text: str) -> float:
     return number
 
 
-def _shallow(value: object) -> object:
-    """Return the value, unless it is nested too deeply. Goes level by level, so that it needs no stack itself."""
-    level = [value]
-    for _ in range(NESTING_MAX):
-        level = [inner for outer in level for inner in _inside(outer) if isinstance(inner, dict | list)]
-        if not level:
-            return value
-    raise Malformed(_TOO_DEEP)
-
-
-def _inside(value: object) -> Iterable[object]:
-    if isinstance(value, dict):
-        return value.values()
-    return value if isinstance(value, list) else ()
-
-
-_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant, parse_float=_float)
+_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant, parse_int=_int, parse_float=_float)
 _canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode

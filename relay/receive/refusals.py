@@ -1,5 +1,6 @@
 """How a request is refused: every way in which a webhook is not taken, with its status and what it says."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -7,7 +8,7 @@ from aiohttp import web
 
 from relay.errors import FieldError, Invalid, RelayError
 from relay.metrics import Metrics
-from relay.problem import problem
+from relay.problem import CHALLENGE, problem
 from relay.receive.parse import Malformed, TooMany
 from relay.receive.tally import KNOWN_OTHERWISE
 
@@ -17,7 +18,11 @@ class Unauthorized(RelayError):
 
 
 class Forbidden(RelayError):
-    """The source may not do this; the text says what it may."""
+    """The source may not do this; `problem` names the field and what it may."""
+
+    def __init__(self, problem: FieldError) -> None:
+        self.problem = problem
+        super().__init__(str(problem))
 
 
 class Unsupported(RelayError):
@@ -72,9 +77,9 @@ def refuse(error: RelayError) -> web.Response:
     refusal = refusal_of(error)
     headers = {}
     if isinstance(error, Unauthorized):
-        headers["WWW-Authenticate"] = "Bearer"
+        headers["WWW-Authenticate"] = CHALLENGE
     if isinstance(error, TooOften):
-        headers["Retry-After"] = str(max(1, round(error.retry_after_s + 0.5)))
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
     return problem(refusal.status, refusal.detail, fields(error), headers=headers)
 
 
@@ -87,6 +92,8 @@ def fields(error: RelayError) -> tuple[FieldError, ...]:
     """Name the fields that an error is about."""
     if isinstance(error, Invalid):
         return error.problems
+    if isinstance(error, Forbidden):
+        return (error.problem,)
     if isinstance(error, Reused):
         return (KNOWN_OTHERWISE,)
     return (FieldError("body", str(error)),) if str(error) else ()

@@ -55,8 +55,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _options(args: argparse.Namespace) -> SendOptions:
-    if not re.fullmatch(r"https?://[^\s?#]+", args.url):
-        raise SettingsError([FieldError("--url", "expected http://… or https://…")])
+    if not re.fullmatch(r"https?://[^\s?#@]+", args.url):  # no name and password: the URL stands in what is told
+        raise SettingsError([FieldError("--url", "expected http://… or https://…, without a name or password")])
     if not re.fullmatch(r"[!-~]{0,100}", args.id_prefix):
         raise SettingsError([FieldError("--id-prefix", "expected at most 100 printable ASCII characters")])
     secret = _secret("--secret-env", args.secret_env)
@@ -82,7 +82,8 @@ def _secret(option: str, name: str | None) -> Secret | None:
     if name is None:
         return None
     if not os.environ.get(name):
-        raise SettingsError([FieldError(option, f"the environment has no variable {name}, or it is empty")])
+        told = name if re.fullmatch("[A-Z][A-Z0-9_]*", name) else "of this name"  # or somebody gave the secret itself
+        raise SettingsError([FieldError(option, f"the environment has no variable {told}, or it is empty")])
     return Secret(os.environ[name])
 
 

@@ -125,15 +125,19 @@ def _rows(text: TextIO) -> Iterator[tuple[int, dict[str, object] | FieldError]]:
 
 
 def _paths(header: Sequence[str]) -> list[list[str]]:
-    """Split the header's dotted names; each must be there once, and none may be both a value and a group."""
+    """Split the header's dotted names; each must be there once, and none may be both a value and a group.
+
+    Columns are told by their numbers: where a file has no header, its first customer stands there.
+    """
     names = [name.strip() for name in header]
     for index, name in enumerate(names):
         if not all(name.split(".")):
             raise Unreadable(f"column {index + 1} of the header has no name, or one with an empty part")
         if name in names[:index]:
-            raise Unreadable(f"the header has the column {name} twice")
-        if any(other.startswith(f"{name}.") for other in names):
-            raise Unreadable(f"the header has {name} both as a value and as a group of values")
+            raise Unreadable(f"column {index + 1} of the header has the same name as column {names.index(name) + 1}")
+        inner = next((number for number, other in enumerate(names, 1) if other.startswith(f"{name}.")), None)
+        if inner is not None:
+            raise Unreadable(f"column {index + 1} of the header is a value, and column {inner} lies within it")
     return [name.split(".") for name in names]
 
 

@@ -1,11 +1,17 @@
 """What all settings are made of: frozen models that know no unknown key, names, durations, and secrets."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_VARIABLE = re.compile("[A-Z][A-Z0-9_]{0,100}")
+_PATH = re.compile(r"\.{0,2}(?:/[a-z0-9._-]{1,100}){1,20}")
+"""What the name of a variable or a file looks like; anything else is not repeated."""
 
 
 class Secret:
@@ -39,6 +45,8 @@ class Secret:
         text = cls._look_up(given, (info.context or {}).get("env", {}))
         if not text:
             raise ValueError("a secret may not be empty")
+        if _SURROGATE.search(text):  # an environment's bytes that are no UTF-8
+            raise ValueError("a secret must be UTF-8")
         return cls(text)
 
     @staticmethod
@@ -47,14 +55,16 @@ class Secret:
             case str():
                 return given
             case {"env": str(name), **rest} if not rest:
-                if name not in env:
-                    raise ValueError(f"the environment has no variable {name}")
+                if name not in env:  # which may be the secret itself, put in the wrong place
+                    told = name if _VARIABLE.fullmatch(name) else "of this name"
+                    raise ValueError(f"the environment has no variable {told}")
                 return env[name]
             case {"file": str(name), **rest} if not rest:
                 try:
                     return Path(name).read_text(encoding="utf-8").rstrip("\r\n")
-                except (OSError, UnicodeDecodeError) as error:
-                    raise ValueError(f"cannot read the file {name}: {type(error).__name__}") from None
+                except (OSError, ValueError) as error:
+                    told = name if _PATH.fullmatch(name) else "of this name"
+                    raise ValueError(f"cannot read the file {told}: {type(error).__name__}") from None
             case _:
                 raise ValueError('expected { env = "NAME" }, { file = "path" } or a string')
 

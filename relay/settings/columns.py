@@ -1,10 +1,12 @@
 """One column at the vendor: where its value is in `data`, and what it is."""
 
 import re
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
 
 import jmespath
 from jmespath.exceptions import JMESPathError
+from jmespath.functions import Functions
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from relay.settings.base import Model
@@ -15,6 +17,32 @@ _PLAIN_PATH = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*(\.[A-Za-z_][A-Za-z0-9_-]*)*")
 def plain_path(expression: str) -> tuple[str, ...] | None:
     """Split a plain dotted path into its keys; None for anything else, which is JMESPath."""
     return tuple(expression.split(".")) if _PLAIN_PATH.fullmatch(expression) else None
+
+
+def compiles(path: str) -> None:
+    """Raise ValueError for what is neither a plain dotted path nor JMESPath of functions that there are.
+
+    JMESPath itself finds out about an unknown function only with the first webhook, and then with every one.
+    """
+    if plain_path(path) is not None:
+        return
+    try:
+        unknown = sorted(set(_functions(jmespath.compile(path).parsed)) - Functions.FUNCTION_TABLE.keys())
+    except JMESPathError as error:
+        raise ValueError(f"neither a dotted path nor JMESPath: {error}") from None
+    except RecursionError:
+        raise ValueError("neither a dotted path nor JMESPath: nested too deeply") from None
+    if unknown:
+        raise ValueError(f"JMESPath has no function {unknown[0]}")
+
+
+def _functions(node: Mapping[str, Any]) -> Iterator[str]:
+    """Name all functions that a parsed expression calls."""
+    if node["type"] == "function_expression":
+        yield node["value"]
+    for inner in node["children"]:
+        if isinstance(inner, Mapping):
+            yield from _functions(inner)
 
 
 class Column(Model):
@@ -34,11 +62,8 @@ class Column(Model):
     @field_validator("path")
     @classmethod
     def _compiles(cls, path: str) -> str:
-        if path and plain_path(path) is None:
-            try:
-                jmespath.compile(path)
-            except JMESPathError as error:
-                raise ValueError(f"neither a dotted path nor JMESPath: {error}") from None
+        if path:
+            compiles(path)
         return path
 
     @model_validator(mode="after")

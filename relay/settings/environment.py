@@ -1,5 +1,6 @@
 """The process's own settings, from the environment."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
@@ -15,7 +16,11 @@ from relay.settings.sources import Network
 SECRET_BYTES_MIN = 16
 """A deployment's secret shorter than this could be guessed, and with it every customer's hash."""
 
-Port = Annotated[int, Field(ge=0, le=65535)]
+_HOST = re.compile(r"(?:[^:@\[\]\s]*|\[[^\[\]\s]+\])(?::([0-9]{1,5}))?")
+"""What asyncpg can take apart; where it cannot, its error quotes what stands there, and that is half of a password."""
+
+PORT_MAX = 65_535
+Port = Annotated[int, Field(ge=0, le=PORT_MAX)]
 
 
 def _lower(given: object) -> object:
@@ -39,6 +44,10 @@ class Database(Model):
     def _postgres(cls, url: Secret) -> Secret:
         if not url.value.startswith(("postgresql://", "postgres://")):
             raise ValueError("should begin with postgresql://")
+        authority = re.split("[/?#]", url.value.partition("://")[2], maxsplit=1)[0]
+        hosts = [_HOST.fullmatch(host) for host in authority.rpartition("@")[2].split(",")]
+        if not all(host and int(host[1] or 0) <= PORT_MAX for host in hosts):
+            raise ValueError("should name a host behind the @; in a password / ? # @ : and % must be percent-encoded")
         return url
 
 

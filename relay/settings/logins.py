@@ -11,6 +11,10 @@ STATUS_HEADER = "状態"
 """bme's permission column. Never mapped: an empty cell in it subscribes people again who left."""
 
 
+LIMIT_MAX = 1_000_000_000_000
+"""No limit of a contract is near this, and Postgres still counts so far."""
+
+
 class LoginBase(Model):
     """What every contract at a vendor has. `name` is the key in the TOML file."""
 
@@ -22,7 +26,7 @@ class LoginBase(Model):
     connect_timeout_s: Seconds = 10
     upload_timeout_s: Annotated[float, Field(gt=0, le=3600)] = 600
     attempts_max: Annotated[int, Field(ge=1, le=1000)] = 10
-    rows_max: Annotated[int, Field(ge=1)] | None = None
+    rows_max: Annotated[int, Field(ge=1, le=LIMIT_MAX)] | None = None
     unknown_address_messages: tuple[str, ...] = ()
 
     @property
@@ -53,8 +57,8 @@ class HaihaiLogin(LoginBase):
     transport_password: Secret
     password_field: str = "transport_passwd"  # noqa: S105 - the name of a form field
     server: Literal["shared", "dedicated"] = "shared"
-    file_bytes_limit: Annotated[int, Field(ge=1_000)] | None = None
-    calls_per_day_limit: Annotated[int, Field(ge=1)] | None = None
+    file_bytes_limit: Annotated[int, Field(ge=1_000, le=LIMIT_MAX)] | None = None
+    calls_per_day_limit: Annotated[int, Field(ge=1, le=LIMIT_MAX)] | None = None
     settle_wait_s: Seconds = 60
     report_option: Literal[0, 1, 2] = 1
     extra_fields: dict[str, Secret] = Field(default_factory=dict)
@@ -87,7 +91,7 @@ class BmeLogin(LoginBase):
     password: Secret
     api_key: Secret
     file_field: str = "import"
-    file_bytes_limit: Annotated[int, Field(ge=1_000)] = 10_000_000
+    file_bytes_limit: Annotated[int, Field(ge=1_000, le=LIMIT_MAX)] = 10_000_000
     token_renew_after_s: Annotated[float, Field(gt=0, le=3600)] = 3000
     status_header: str = STATUS_HEADER
 

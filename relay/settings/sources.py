@@ -4,13 +4,11 @@ from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network
 from typing import Annotated, Literal, Self
 
-import jmespath
-from jmespath.exceptions import JMESPathError
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from relay.events import TYPES, Operation
 from relay.settings.base import Model, Secret
-from relay.settings.columns import plain_path
+from relay.settings.columns import compiles
 
 HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}$")]
 Network = IPv4Network | IPv6Network
@@ -43,15 +41,6 @@ class Place(Model):
         if self.path is not None:
             compiles(self.path)
         return self
-
-
-def compiles(path: str) -> None:
-    """Raise ValueError for what is neither a plain dotted path nor JMESPath."""
-    if plain_path(path) is None:
-        try:
-            jmespath.compile(path)
-        except JMESPathError as error:
-            raise ValueError(f"neither a dotted path nor JMESPath: {error}") from None
 
 
 def _place(given: object) -> object:

@@ -5,11 +5,12 @@ Moments are ISO 8601 in UTC, names that end in `_s` seconds from now by Postgres
 """
 
 from datetime import datetime
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from relay.batches import BatchState
-from relay.events import EventState, Operation
+from relay.events import Added, EventState, Operation
 
 
 class Answer(BaseModel):
@@ -125,8 +126,11 @@ class Event(Answer):
     """One event and what became of it. `why` says why it is not delivered; null where it is.
 
     `again_of` names the original of an event that relay appended again, `retried_as` the last one appended again of
-    this one. `batch_id` is the latest batch that holds it. `message` is what the vendor says about its line, with the
-    scope `pii`.
+    this one. `batch_id` is the latest batch that holds it, `uploaded_at` when the last upload of that batch began, and
+    `settled_at` when it ended: when the vendor confirmed a delivered event. `message` is what the vendor says about its
+    line, with the scope `pii`. `added` says why relay added an event that the webhook did not ask for at this address,
+    because its customer has or had another one: `moved` and `previous` take leave of an old address, `kept` is a stop
+    or ban that holds at another address too, or again, `deleted` a deletion at another address.
     """
 
     account: str
@@ -139,24 +143,79 @@ class Event(Answer):
     state: EventState
     why: str | None
     batch_id: int | None
+    uploaded_at: datetime | None
+    settled_at: datetime | None
     line: int | None
     message: str | None
     superseded_by: int | None
     retried_as: int | None
     again_of: int | None
+    added: Added | None = None
+
+
+class Unresolved(Answer):
+    """An opt-out that names its customer by an id for which no address is known: it waits for one, at one account.
+
+    It is resolved as soon as there is one, dismissed or not; the dismissed are no longer counted.
+    """
+
+    account: str
+    source: str
+    webhook_id: str
+    operation: Operation
+    occurred_at: datetime
+    received_at: datetime
+    state: Literal["unresolved"] = "unresolved"
+    why: str
+    dismissed_at: datetime | None
+
+
+class UnresolvedPage(Answer):
+    """Opt-outs that wait for an address, less the dismissed, the oldest first. `next` is the next page's `after`."""
+
+    unresolved: list[Unresolved]
+    next: int | None
 
 
 class Webhook(Answer):
-    """What became of a webhook: by account its event, followed by the last one that relay appended again, if any."""
+    """What became of a webhook: by account its events, each followed by the last one that relay appended again, if any.
+
+    `unresolved` is what of it waits for an address of its customer, and is no event yet.
+    """
 
     source: str
     webhook_id: str
     events: list[Event]
+    unresolved: list[Unresolved] = []
+
+
+StandingName = Literal["subscribed", "allowed", "stopped", "banned", "deleted"]
+
+
+class Standing(Answer):
+    """How a customer stands at an account, as far as relay knows: it cannot see opt-outs made at the vendor.
+
+    `subscribed`: there is a record, and nothing forbids to mail it; `allowed`: nothing forbids it, but relay has no
+    record of the customer; `stopped`, `banned` and `deleted`: not to be mailed. It happened at `occurred_at`, and rests
+    on the events `event_ids`. Either the vendor has confirmed it (`confirmed_at`), or `why` says why it may not hold
+    there.
+    """
+
+    account: str
+    standing: StandingName
+    occurred_at: datetime
+    event_ids: list[int]
+    confirmed_at: datetime | None
+    why: str | None
 
 
 class Customer(Answer):
-    """What happened to a customer, in the order in which it happened. `truncated`: older events are left out."""
+    """How a customer stands at each account, and what happened, in the order in which it happened.
 
+    `truncated`: older events are left out, but for those that say how the customer stands.
+    """
+
+    standings: list[Standing]
     events: list[Event]
     truncated: bool
 

@@ -5,10 +5,11 @@ from aiohttp import web
 from relay import csvline
 from relay.batches import OPEN
 from relay.errors import Conflict, RelayError
+from relay.events import origin
 from relay.log import logger
 from relay.spool import file_name
 from relay.status import answers
-from relay.status.asked import BatchesQuery, RejectionsQuery, Report, body, query
+from relay.status.asked import BatchesQuery, Nothing, RejectionsQuery, Report
 from relay.status.auth import Caller
 from relay.status.context import Context
 from relay.status.respond import json_of, not_found
@@ -18,9 +19,8 @@ from relay.store import ToldBatch, ToldRejection
 log = logger(__name__)
 
 
-async def list_batches(context: Context, request: web.Request, _: Caller) -> web.Response:
-    """`GET /v1/batches`: the newest first, a page at a time."""
-    asked = query(request, BatchesQuery)
+async def list_batches(context: Context, _request: web.Request, _: Caller, asked: BatchesQuery) -> web.Response:
+    """`GET /v1/batches`: batches, the newest first, a page at a time."""
     below = {} if asked.after is None else {"below": asked.after}
     found = await context.store.tell_batches(
         asked.account, asked.state, asked.operation, limit=asked.limit + 1, **below
@@ -34,7 +34,7 @@ async def list_batches(context: Context, request: web.Request, _: Caller) -> web
     )
 
 
-async def tell_batch(context: Context, request: web.Request, _: Caller) -> web.Response:
+async def tell_batch(context: Context, request: web.Request, _: Caller, _asked: Nothing) -> web.Response:
     """`GET /v1/batches/{id}`: one batch, its uploads, and why it waits."""
     batch = await _batch(context, request)
     uploads = await context.store.tell_uploads(batch.account, batch.id)
@@ -54,9 +54,10 @@ async def tell_batch(context: Context, request: web.Request, _: Caller) -> web.R
     )
 
 
-async def list_rejections(context: Context, request: web.Request, caller: Caller) -> web.Response:
-    """`GET /v1/batches/{id}/rejections`: the refused lines in their order, a page at a time."""
-    asked = query(request, RejectionsQuery)
+async def list_rejections(
+    context: Context, request: web.Request, caller: Caller, asked: RejectionsQuery
+) -> web.Response:
+    """`GET /v1/batches/{id}/rejections`: a batch's refused lines in their order, a page at a time."""
     batch = await _batch(context, request)
     found = await context.store.tell_rejections(batch.account, batch.id, behind=asked.after, limit=asked.limit + 1)
     page = found[: asked.limit]
@@ -68,8 +69,8 @@ async def list_rejections(context: Context, request: web.Request, caller: Caller
     )
 
 
-async def download(context: Context, request: web.Request, caller: Caller) -> web.StreamResponse:
-    """`GET /v1/batches/{id}/file`: the file as it went up or will go up, rendered from the log."""
+async def download(context: Context, request: web.Request, caller: Caller, _: Nothing) -> web.StreamResponse:
+    """`GET /v1/batches/{id}/file`: a batch's file as it went up or will go up, rendered from the log."""
     batch = await _batch(context, request)
     manifest = await context.store.manifest(batch.account, batch.id)
     log.info("file_downloaded", batch=batch.id, token=caller.name)
@@ -98,8 +99,8 @@ async def download(context: Context, request: web.Request, caller: Caller) -> we
     return response
 
 
-async def retry(context: Context, request: web.Request, caller: Caller) -> web.Response:
-    """`POST /v1/batches/{id}/retry`: append its dead letters again, as they were."""
+async def retry(context: Context, request: web.Request, caller: Caller, _: Nothing) -> web.Response:
+    """`POST /v1/batches/{id}/retry`: append a batch's dead letters again, as they were."""
     batch = await _batch(context, request)
     events = await context.store.retry_batch(batch.account, batch.id)
     if not events:
@@ -110,8 +111,8 @@ async def retry(context: Context, request: web.Request, caller: Caller) -> web.R
     return json_of(answers.Changed(events=events))
 
 
-async def dismiss(context: Context, request: web.Request, caller: Caller) -> web.Response:
-    """`POST /v1/batches/{id}/dismiss`: count its dead letters no more."""
+async def dismiss(context: Context, request: web.Request, caller: Caller, _: Nothing) -> web.Response:
+    """`POST /v1/batches/{id}/dismiss`: count a batch's dead letters no more."""
     batch = await _batch(context, request)
     events = await context.store.dismiss_batch(batch.account, batch.id)
     if not events:
@@ -120,9 +121,8 @@ async def dismiss(context: Context, request: web.Request, caller: Caller) -> web
     return json_of(answers.Changed(events=events))
 
 
-async def report(context: Context, request: web.Request, caller: Caller) -> web.Response:
+async def report(context: Context, request: web.Request, caller: Caller, counts: Report) -> web.Response:
     """`PUT /v1/batches/{id}/report`: record what the vendor's report mail counts."""
-    counts = await body(request, Report)
     batch = await _batch(context, request)
     if not await context.store.report_batch(batch.account, batch.id, counts.success, counts.failure):
         raise Conflict(f"batch {batch.id} is {batch.state}; reports are for accepted batches")
@@ -142,7 +142,7 @@ def _rejection(rejection: ToldRejection, caller: Caller) -> answers.Rejection:
         line=rejection.line,
         event_id=rejection.event_id,
         source=rejection.source,
-        webhook_id=rejection.message_id,
+        webhook_id=rejection.message_id and origin(rejection.message_id)[0],
         message=rejection.message if caller.sees_customers else None,
         unconfirmed=rejection.unconfirmed,
         dismissed_at=rejection.dismissed_at,

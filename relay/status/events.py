@@ -1,18 +1,21 @@
 """Events over HTTP: what became of a webhook, and everything that happened to a customer."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from aiohttp import web
 
+from relay.events import origin
 from relay.log import logger
 from relay.status import answers
-from relay.status.asked import CustomerSearch, body
+from relay.status.asked import CustomerSearch, Nothing
 from relay.status.auth import Caller
 from relay.status.context import Context
 from relay.status.respond import json_of, not_found
+from relay.status.standing import order, standing
+from relay.status.unresolved import unresolved_of
 from relay.status.why import Around, why_event
-from relay.store import ToldEvent
+from relay.store import EventKey, ToldEvent
 
 EVENTS_MAX = 1000
 """So many events of a customer are told for each account, those that occurred last."""
@@ -20,55 +23,72 @@ EVENTS_MAX = 1000
 log = logger(__name__)
 
 
-async def tell_webhook(context: Context, request: web.Request, caller: Caller) -> web.Response:
-    """`GET /v1/webhooks/{source}/{webhook_id}`: what became of it at each account, and why it is not delivered yet."""
+async def tell_webhook(context: Context, request: web.Request, caller: Caller, _: Nothing) -> web.Response:
+    """`GET /v1/webhooks/{source}/{webhook_id}`: what became of it, by account, and why it is not delivered."""
     source, message_id = request.match_info["source"], request.match_info["webhook_id"]
     storable = "\0" not in source + message_id
     keys = await context.store.find_webhook(source, message_id) if storable else []
-    if not keys:
+    waiting = await context.store.find_unresolved(source, message_id) if storable else []
+    if not keys and not waiting:
         raise not_found("There is no such webhook in the log.")
     told = await context.store.tell_events(keys)
     around = await context.around(event.account for event in told)
     told.sort(key=lambda event: (event.account, event.event_id))
     events = [_event(event, around, caller) for event in told]
-    return json_of(answers.Webhook(source=source, webhook_id=message_id, events=events))
+    unresolved = [unresolved_of(one) for one in waiting]
+    return json_of(answers.Webhook(source=source, webhook_id=message_id, events=events, unresolved=unresolved))
 
 
-async def search_customer(context: Context, request: web.Request, caller: Caller) -> web.Response:
+async def search_customer(
+    context: Context, _request: web.Request, caller: Caller, asked: CustomerSearch
+) -> web.Response:
     """`POST /v1/customers/search`: everything that happened to a customer, in the order in which it happened."""
-    asked = await body(request, CustomerSearch)
     customer = context.keys.customer(asked.email)
-    keys = await context.store.find_customer(context.settings.accounts, customer, EVENTS_MAX + 1)
-    told = sorted(await context.store.tell_events(keys), key=_in_order)
-    full = [account for account, count in Counter(account for account, _ in keys).items() if count > EVENTS_MAX]
-    for account in full:
-        told.remove(next(event for event in told if event.account == account))
+    words = await context.store.find_words(customer)
+    latest = await context.store.find_customer(customer, EVENTS_MAX + 1)
+    truncated = any(count > EVENTS_MAX for count in Counter(account for account, _ in latest).values())
+    told = sorted(await context.store.tell_events({*words, *_first(latest)}), key=order)
     around = await context.around(event.account for event in told)
     log.info("customer_searched", events=len(told), token=caller.name)
     events = [_event(event, around, caller) for event in told]
-    return json_of(answers.Customer(events=events, truncated=bool(full)))
+    return json_of(answers.Customer(standings=_standings(told, around), events=events, truncated=truncated))
 
 
-def _in_order(event: ToldEvent) -> tuple[object, ...]:
-    """The order of the last word (`relay.events`)."""
-    return (event.occurred_at, event.operation.opt_out, event.received_at, event.account, event.event_id)
+def _first(keys: Iterable[EventKey]) -> Iterator[EventKey]:
+    """Leave out of each account what goes beyond `EVENTS_MAX`."""
+    seen: Counter[str] = Counter()
+    for account, event_id in keys:
+        seen[account] += 1
+        if seen[account] <= EVENTS_MAX:
+            yield account, event_id
+
+
+def _standings(told: Iterable[ToldEvent], around: Mapping[str, Around]) -> list[answers.Standing]:
+    by_account: dict[str, list[ToldEvent]] = {}
+    for event in told:
+        by_account.setdefault(event.account, []).append(event)
+    return [standing(words, around.get(account)) for account, words in sorted(by_account.items())]
 
 
 def _event(event: ToldEvent, around: Mapping[str, Around], caller: Caller) -> answers.Event:
+    webhook_id, added = origin(event.message_id)
     return answers.Event(
         account=event.account,
         event_id=event.event_id,
         source=event.source,
-        webhook_id=event.message_id,
+        webhook_id=webhook_id,
         operation=event.operation,
         occurred_at=event.occurred_at,
         received_at=event.received_at,
         state=event.state,
         why=why_event(event, around.get(event.account)),
         batch_id=event.batch_id,
+        uploaded_at=event.uploaded_at,
+        settled_at=event.settled_at,
         line=event.line,
         message=event.message if caller.sees_customers else None,
         superseded_by=event.superseded_by,
         retried_as=event.retried_as,
         again_of=event.again_of,
+        added=added,
     )

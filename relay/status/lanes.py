@@ -9,7 +9,7 @@ from relay.batches import BatchState
 from relay.events import Operation
 from relay.log import logger
 from relay.status import answers
-from relay.status.asked import Pause, body
+from relay.status.asked import Nothing, Pause
 from relay.status.auth import Caller
 from relay.status.context import Context
 from relay.status.respond import json_of, not_found
@@ -18,7 +18,7 @@ from relay.store import ToldCursor, ToldLane, Unsettled
 log = logger(__name__)
 
 
-async def list_accounts(context: Context, _request: web.Request, _: Caller) -> web.Response:
+async def list_accounts(context: Context, _request: web.Request, _: Caller, _asked: Nothing) -> web.Response:
     """`GET /v1/accounts`: what waits at each account, how old it is, and how far its cursors have come."""
     names = list(context.settings.accounts)
     cursors = await context.store.tell_cursors(names)
@@ -34,28 +34,27 @@ async def list_accounts(context: Context, _request: web.Request, _: Caller) -> w
     )
 
 
-async def list_logins(context: Context, _request: web.Request, _: Caller) -> web.Response:
-    """`GET /v1/logins`: each login's lane."""
+async def list_logins(context: Context, _request: web.Request, _: Caller, _asked: Nothing) -> web.Response:
+    """`GET /v1/logins`: each login and its lane: who works it, what it waits for, its quota."""
     return json_of(answers.Logins(logins=await _logins(context, list(context.settings.logins))))
 
 
-async def flush(context: Context, request: web.Request, caller: Caller) -> web.Response:
-    """`POST /v1/logins/{login}/flush`: everything that waits now is due."""
+async def flush(context: Context, request: web.Request, caller: Caller, _: Nothing) -> web.Response:
+    """`POST /v1/logins/{login}/flush`: everything that waits at a login now is due."""
     login = _login_name(context, request)
     await context.store.flush_lane(login)
     return await _changed(context, login, caller, "lane_flushed")
 
 
-async def pause(context: Context, request: web.Request, caller: Caller) -> web.Response:
-    """`POST /v1/logins/{login}/pause`: nothing more goes up until it is resumed; an upload under way ends."""
+async def pause(context: Context, request: web.Request, caller: Caller, asked: Pause) -> web.Response:
+    """`POST /v1/logins/{login}/pause`: nothing more goes up until the login is resumed; an upload under way ends."""
     login = _login_name(context, request)
-    asked = await body(request, Pause)
     await context.store.pause_lane(login, asked.reason)
     return await _changed(context, login, caller, "lane_paused")
 
 
-async def resume(context: Context, request: web.Request, caller: Caller) -> web.Response:
-    """`POST /v1/logins/{login}/resume`: go on at once, whatever the lane paused or waited for."""
+async def resume(context: Context, request: web.Request, caller: Caller, _: Nothing) -> web.Response:
+    """`POST /v1/logins/{login}/resume`: go on at once, whatever a login paused or waited for."""
     login = _login_name(context, request)
     await context.store.resume_lane(login)
     return await _changed(context, login, caller, "lane_resumed")

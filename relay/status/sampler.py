@@ -28,18 +28,23 @@ class Sampler:
         self._settings = settings
         self._metrics = metrics
         self._interval_s = interval_s
+        self._sources = set(settings.sources)  # and those that the settings name no longer but that left something
 
     async def sample_once(self) -> None:
         """Set all gauges. Without Postgres only `relay_database_up` is set, the others keep what was true last."""
         try:
             unsettled = await self._store.tell_unsettled()
             lanes = await self._store.tell_lanes(self._settings.logins)
+            unresolved = await self._store.count_unresolved()
         except Unavailable as error:
             self._metrics.database_up.set(0)
             log.warning("not_sampled", reason=str(error))
             return
         self._metrics.database_up.set(1)
         self._set_unsettled(unsettled)
+        self._sources.update(unresolved)
+        for source in self._sources:
+            self._metrics.opt_outs_unresolved.labels(source).set(unresolved.get(source, 0))
         for lane in lanes.values():
             self._set_lane(lane)
 

@@ -2,57 +2,79 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from http import HTTPStatus
+from typing import Any, Generic, TypeVar
 
 from aiohttp import web
 
 from relay.events import Keys
 from relay.log import logger
 from relay.metrics import Metrics
-from relay.problem import problem
 from relay.settings import Scope, Settings
-from relay.status import answers, batches, events, lanes
+from relay.status import answers, batches, events, lanes, unresolved
+from relay.status.asked import (
+    Asked,
+    BatchesQuery,
+    CustomerSearch,
+    Nothing,
+    Pause,
+    RejectionsQuery,
+    Report,
+    UnresolvedQuery,
+    asked,
+)
 from relay.status.auth import Caller, Guard
 from relay.status.context import Context
+from relay.status.respond import lacks, nobody
 from relay.store import Store
 
 log = logger(__name__)
 
-Act = Callable[[Context, web.Request, Caller], Awaitable[web.StreamResponse]]
+_Asks = TypeVar("_Asks", bound=Asked)
+Act = Callable[[Context, web.Request, Caller, _Asks], Awaitable[web.StreamResponse]]
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
-    """One thing that can be asked: where, with which scope, and what the answer is (None for a file)."""
+class Endpoint(Generic[_Asks]):
+    """One thing that can be asked: where, with which scope, with what, and what the answer is (None for a file).
+
+    A GET asks in its query, everything else in a JSON body. `conflicts`: it may not fit the present state (409).
+    """
 
     method: str
     path: str
     scope: Scope
-    act: Act
+    act: Act[_Asks]
+    asks: type[_Asks]
     answer: type[answers.Answer] | None
+    conflicts: bool = False
 
 
-_NUMBER = "{id:[0-9]{1,18}}"
+ID_DIGITS_MAX = 18
 """What `{id}` takes: a longer number is none of Postgres's."""
 
 _BATCH = "/v1/batches/{id}"
 _LOGIN = "/v1/logins/{login}"
+_WEBHOOK = "/v1/webhooks/{source}/{webhook_id}"
 
-ENDPOINTS = (
-    Endpoint("GET", "/v1/batches", "read", batches.list_batches, answers.BatchesPage),
-    Endpoint("GET", _BATCH, "read", batches.tell_batch, answers.BatchDetail),
-    Endpoint("GET", f"{_BATCH}/rejections", "read", batches.list_rejections, answers.RejectionsPage),
-    Endpoint("GET", f"{_BATCH}/file", "pii", batches.download, None),
-    Endpoint("POST", f"{_BATCH}/retry", "operate", batches.retry, answers.Changed),
-    Endpoint("POST", f"{_BATCH}/dismiss", "operate", batches.dismiss, answers.Changed),
-    Endpoint("PUT", f"{_BATCH}/report", "operate", batches.report, answers.Reported),
-    Endpoint("GET", "/v1/webhooks/{source}/{webhook_id}", "read", events.tell_webhook, answers.Webhook),
-    Endpoint("POST", "/v1/customers/search", "pii", events.search_customer, answers.Customer),
-    Endpoint("GET", "/v1/accounts", "read", lanes.list_accounts, answers.Accounts),
-    Endpoint("GET", "/v1/logins", "read", lanes.list_logins, answers.Logins),
-    Endpoint("POST", f"{_LOGIN}/flush", "operate", lanes.flush, answers.Login),
-    Endpoint("POST", f"{_LOGIN}/pause", "operate", lanes.pause, answers.Login),
-    Endpoint("POST", f"{_LOGIN}/resume", "operate", lanes.resume, answers.Login),
+ENDPOINTS: tuple[Endpoint[Any], ...] = (
+    Endpoint("GET", "/v1/batches", "read", batches.list_batches, BatchesQuery, answers.BatchesPage),
+    Endpoint("GET", _BATCH, "read", batches.tell_batch, Nothing, answers.BatchDetail),
+    Endpoint("GET", f"{_BATCH}/rejections", "read", batches.list_rejections, RejectionsQuery, answers.RejectionsPage),
+    Endpoint("GET", f"{_BATCH}/file", "pii", batches.download, Nothing, None),
+    Endpoint("POST", f"{_BATCH}/retry", "operate", batches.retry, Nothing, answers.Changed, conflicts=True),
+    Endpoint("POST", f"{_BATCH}/dismiss", "operate", batches.dismiss, Nothing, answers.Changed, conflicts=True),
+    Endpoint("PUT", f"{_BATCH}/report", "operate", batches.report, Report, answers.Reported, conflicts=True),
+    Endpoint("GET", _WEBHOOK, "read", events.tell_webhook, Nothing, answers.Webhook),
+    Endpoint(
+        "POST", f"{_WEBHOOK}/dismiss", "operate", unresolved.dismiss_webhook, Nothing, answers.Changed, conflicts=True
+    ),
+    Endpoint("GET", "/v1/unresolved", "read", unresolved.list_unresolved, UnresolvedQuery, answers.UnresolvedPage),
+    Endpoint("POST", "/v1/customers/search", "pii", events.search_customer, CustomerSearch, answers.Customer),
+    Endpoint("GET", "/v1/accounts", "read", lanes.list_accounts, Nothing, answers.Accounts),
+    Endpoint("GET", "/v1/logins", "read", lanes.list_logins, Nothing, answers.Logins),
+    Endpoint("POST", f"{_LOGIN}/flush", "operate", lanes.flush, Nothing, answers.Login),
+    Endpoint("POST", f"{_LOGIN}/pause", "operate", lanes.pause, Pause, answers.Login),
+    Endpoint("POST", f"{_LOGIN}/resume", "operate", lanes.resume, Nothing, answers.Login),
 )
 
 
@@ -72,18 +94,19 @@ class Status:
         return [_route(endpoint, self._guard, self._context) for endpoint in ENDPOINTS]
 
 
-def _route(endpoint: Endpoint, guard: Guard, context: Context) -> web.RouteDef:
+def _route(endpoint: Endpoint[Any], guard: Guard, context: Context) -> web.RouteDef:
     async def answer(request: web.Request) -> web.StreamResponse:
         caller = guard.recognise(request.headers)
         if caller is None:
             log.warning("caller_unknown", method=endpoint.method, path=endpoint.path)
-            detail = "An API token is needed: Authorization: Bearer <token>."
-            return problem(HTTPStatus.UNAUTHORIZED, detail, headers={"WWW-Authenticate": "Bearer"})
+            return nobody()
         if endpoint.scope not in caller.scopes:
             log.warning("caller_refused", method=endpoint.method, path=endpoint.path, token=caller.name)
-            return problem(HTTPStatus.FORBIDDEN, f"The token lacks the scope `{endpoint.scope}`.")
-        return await endpoint.act(context, request, caller)
+            return lacks(endpoint.scope)
+        return await endpoint.act(context, request, caller, await asked(request, endpoint.asks))
 
     # A HEAD of a file would render it for nothing.
     kwargs = {"allow_head": False} if endpoint.method == "GET" else {}
-    return web.RouteDef(endpoint.method, endpoint.path.replace("{id}", _NUMBER), answer, kwargs)
+    return web.RouteDef(
+        endpoint.method, endpoint.path.replace("{id}", f"{{id:[0-9]{{1,{ID_DIGITS_MAX}}}}}"), answer, kwargs
+    )

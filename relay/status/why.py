@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from relay.batches import OPEN, BatchState
 from relay.events import EventState, Operation
-from relay.store import ToldBatch, ToldCursor, ToldEvent, ToldLane
+from relay.store import ToldBatch, ToldCursor, ToldEvent, ToldLane, ToldUnresolved
 
 SPELLED_AS_SECONDS_MAX = 600
 SPELLED_AS_MINUTES_MAX = 7200
@@ -82,6 +82,12 @@ def why_event(  # noqa: C901, PLR0911 (one row for each state)
         case EventState.READY | EventState.UPLOADING | EventState.WAITING:
             state = BatchState(event.state)
             return UNNAMED if around is None else _why_open(event.account, event.operation, state, around)
+
+
+def why_unresolved(told: ToldUnresolved) -> str:
+    """Say why an opt-out is no event yet."""
+    why = "no address is known for the customer's id at this account: it is kept until there is one"
+    return why if told.dismissed_at is None else f"{why}, and is not counted meanwhile"
 
 
 def why_batch(batch: ToldBatch, around: Around | None) -> str | None:

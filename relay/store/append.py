@@ -14,15 +14,17 @@ import asyncpg
 
 from relay.errors import Unavailable
 from relay.events import Event
-from relay.store.database import Connection, Database, sql
+from relay.store.database import BadArgument, Connection, Database, sql
 
 DEADLOCK_TRIES_MAX = 3
 
-_REFUSED = (
+REFUSED = (
     asyncpg.DataError,
     asyncpg.IntegrityConstraintViolationError,
     asyncpg.ProgramLimitExceededError,  # an id that is too long for the index
+    BadArgument,  # a text that has no form in UTF-8
 )
+"""What Postgres says of a row that it will never take."""
 
 _COLUMNS = (
     "account",
@@ -90,7 +92,7 @@ async def _append_split(connection: Connection, events: list[Event]) -> list[App
     """Append sorted events; split at a webhook's boundary where Postgres refuses the data."""
     try:
         return await _append_group(connection, events)
-    except _REFUSED:
+    except REFUSED:
         webhooks = [list(group) for _, group in groupby(events, key=lambda event: event.unique_key[:2])]
         if len(webhooks) == 1:
             return [Appended(0, "invalid")] * len(events)
@@ -102,7 +104,7 @@ async def _append_split(connection: Connection, events: list[Event]) -> list[App
 async def _append_group(connection: Connection, events: list[Event]) -> list[Appended]:
     for _ in range(DEADLOCK_TRIES_MAX):
         try:
-            rows = await connection.fetch(sql("append"), *_arrays(events))
+            rows = await connection.fetch(sql("append"), *arrays(events))
             break
         except asyncpg.DeadlockDetectedError:
             continue
@@ -138,5 +140,6 @@ def _known(event: Event, known: dict[tuple[str, str], dict[str, tuple[int, bytes
     return Appended(accounts[event.account][0], "duplicate")
 
 
-def _arrays(events: list[Event]) -> list[list[object]]:
+def arrays(events: Sequence[Event]) -> list[list[object]]:
+    """Give the columns of events, as the appending queries take them."""
     return [[getattr(event, column) for event in events] for column in _COLUMNS]

@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import Any, Self
 
 import asyncpg
+from asyncpg.exceptions import _base
 
 from relay.errors import Unavailable
 
 Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
+
+BadArgument = _base.DataError
+"""An argument that cannot be sent. asyncpg exports Postgres's error of the same name in its place."""
 
 COMMAND_TIMEOUT_S = 60.0
 """No statement of relay's takes this long on a healthy database; a cut of 200,000 rows takes about one second."""
@@ -19,20 +23,44 @@ COMMAND_TIMEOUT_S = 60.0
 CONNECT_TIMEOUT_S = 4.0
 """Webhooks get their 503 within five seconds, connecting included."""
 
-_NOT_NOW = (
-    OSError,
-    TimeoutError,
-    asyncpg.InterfaceError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    asyncpg.QueryCanceledError,
-    asyncpg.InsufficientResourcesError,  # disk full, out of memory, too many connections
-    asyncpg.ReadOnlySQLTransactionError,
-    asyncpg.InvalidAuthorizationSpecificationError,
-    asyncpg.InvalidCatalogNameError,
+_NOT_NOW = (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+"""What comes up on this side: no connection, none in time, or one that has broken off."""
+
+SQLSTATES_NOT_NOW = (
+    "08",  # the connection
+    "25006",  # read-only: a standby, or a disk that is about to be full
+    "25P03",  # ended because a transaction stood idle
+    "25P04",  # ended because a transaction took too long
+    "26",  # a pooler gave us another session, which does not know our statement,
+    "42P05",  # or knows it already
+    "28",  # the role or its password
+    "3D",  # the database
+    "40",  # a deadlock, or a transaction that a standby or a cluster gave up
+    "53",  # no disk, memory, locks or connections left
+    "55",  # a lock was not to be had in time
+    "57",  # cancelled, shut down, crashed, starting up, dropped
+    "58",  # an error of the operating system's,
+    "72",  # a snapshot that is too old
+    "XX",  # or one that Postgres has no code for, like a quota; or damage
 )
+"""What Postgres says when the request is not at fault, by the beginnings of SQLSTATEs (Postgres's appendix A).
+
+What is not here is the data's fault (22, 23, 54) or a bug.
+"""
+
+_SQLSTATES_TAKEN_AWAY = (
+    "3F",  # the schema,
+    "42501",  # a grant,
+    "42704",  # or an object in it,
+    "42703",  # a column,
+    "42883",  # a function,
+    "42P01",  # a table
+)
+"""Mistakes of operators: every query was prepared on the migrated schema before it was shipped, so that what is missing
+was there when relay started and may come back. The sender is told to keep what it has until somebody has mended it."""
+
+_SQLSTATES_OF_SESSION = ("25006", "26", "42P05")
+"""What belongs to the session and may be otherwise in a new one, which finds the new primary after a failover."""
 
 
 def sql_directory() -> Path:
@@ -49,12 +77,22 @@ def sql(name: str) -> str:
 
 
 @contextmanager
-def available() -> Iterator[None]:
+def available(sqlstates: tuple[str, ...] = SQLSTATES_NOT_NOW + _SQLSTATES_TAKEN_AWAY) -> Iterator[None]:
     """Turn every way in which Postgres can be gone into `Unavailable`, whose text names only the error's class."""
     try:
         yield
+    except BadArgument:  # an InterfaceError, but a bug
+        raise
     except _NOT_NOW as error:
         raise Unavailable(type(error).__name__) from error
+    except asyncpg.PostgresError as error:
+        if not _begins(error, sqlstates):
+            raise
+        raise Unavailable(type(error).__name__) from error
+
+
+def _begins(error: asyncpg.PostgresError, sqlstates: tuple[str, ...]) -> bool:
+    return (error.sqlstate or "").startswith(sqlstates)
 
 
 async def one(connection: Connection, name: str, *args: object) -> asyncpg.Record:
@@ -107,10 +145,15 @@ class Database:
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
-        """Borrow a connection."""
+        """Borrow a connection. One that turns out to be of no use is closed, and so are its elders."""
         with available():
             async with self._pool.acquire(timeout=CONNECT_TIMEOUT_S) as connection:
-                yield connection
+                try:
+                    yield connection
+                except asyncpg.PostgresError as error:
+                    if _begins(error, _SQLSTATES_OF_SESSION):
+                        await self._pool.expire_connections()
+                    raise
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:

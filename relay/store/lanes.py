@@ -54,14 +54,15 @@ class Lanes(Database):
         Ids are drawn before commits become visible. Every append takes a lock, shared, before its ids are drawn; taking
         it exclusively waits for those under way, and reading the sequence before letting go names the last id drawn.
         """
-        try:
-            async with self.transaction() as connection:
-                await connection.execute(f"set local lock_timeout = {FENCE_TIMEOUT_MS}")
-                await connection.execute(sql("lock_fence"))
-                fence: int = await connection.fetchval(sql("read_fence"))
-                return fence
-        except asyncpg.LockNotAvailableError:
-            return None
+        async with self.connection() as connection:
+            try:
+                async with connection.transaction():
+                    await connection.execute(f"set local lock_timeout = {FENCE_TIMEOUT_MS}")
+                    await connection.execute(sql("lock_fence"))
+                    fence: int = await connection.fetchval(sql("read_fence"))
+                    return fence
+            except asyncpg.LockNotAvailableError:
+                return None
 
     async def survey(
         self, targets: Sequence[Target], fingerprints: Mapping[str, str], fence: int, owner: UUID | None = None

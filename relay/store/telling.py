@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from relay.batches import BatchState
 from relay.errors import ConservationBroken
-from relay.events import EventState, Operation
+from relay.events import EventState, Operation, message_ids
 from relay.store.database import Database
 from relay.store.told import ToldBatch, ToldCursor, ToldEvent, ToldLane, ToldRejection, ToldUpload, Unsettled
 
@@ -18,18 +18,26 @@ class Telling(Database):
     """Reads for the status API and the metrics."""
 
     async def find_webhook(self, source: str, message_id: str) -> list[EventKey]:
-        """Find a webhook's events, by account; behind each the last one that relay appended again, if any."""
-        rows = await self.fetch("find_webhook", source, message_id)
+        """Find a webhook's events, by account; behind each the last one that relay appended again, if any.
+
+        Those are among them that were added because its customer has another address than before.
+        """
+        rows = await self.fetch("find_webhook", source, message_ids(message_id))
         return [(row["account"], row["id"]) for row in rows]
 
-    async def find_customer(self, accounts: Iterable[str], customer: bytes, limit: int) -> list[EventKey]:
-        """Find a customer's events in some accounts, in each up to `limit` of those that occurred last."""
-        rows = await self.fetch("find_customer", list(accounts), customer, limit)
+    async def find_customer(self, customer: bytes, limit: int) -> list[EventKey]:
+        """Find a customer's events in every account that ever was, up to `limit` in each, the latest occurred first."""
+        rows = await self.fetch("find_customer", customer, limit)
+        return [(row["account"], row["id"]) for row in rows]
+
+    async def find_words(self, customer: bytes) -> list[EventKey]:
+        """Find what says how a customer stands: by account the last upsert or delete, permission word, and delete."""
+        rows = await self.fetch("find_words", customer)
         return [(row["account"], row["id"]) for row in rows]
 
     async def tell_events(self, events: Iterable[EventKey]) -> list[ToldEvent]:
         """Tell what became of events, in no order. An unknown one is left out."""
-        wanted = list(events)
+        wanted = sorted(events)  # neighbours in the log share pages, which may have to come from the disk
         rows = await self.fetch("tell_events", [account for account, _ in wanted], [number for _, number in wanted])
         lost = [row["event_id"] for row in rows if row["state"] is None]
         if lost:

@@ -15,8 +15,8 @@ class ToldEvent:
     """One event and what became of it.
 
     `source` and `message_id` are its webhook's, or relay's own where `again_of` names the original. `batch_id` is its
-    latest batch that is not replaced. `line` and `message` are set where the vendor refused its line; the message may
-    repeat the customer's data.
+    latest batch that is not replaced, `uploaded_at` when the last upload of that began, `settled_at` when it ended.
+    `line` and `message` are set where the vendor refused its line; the message may repeat the customer's data.
     """
 
     account: str
@@ -32,9 +32,25 @@ class ToldEvent:
     retried_as: int | None
     batch_id: int | None
     batch_reason: str
+    uploaded_at: datetime | None
+    settled_at: datetime | None
     dismissed: bool
     line: int | None
     message: str | None = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ToldUnresolved:
+    """One opt-out that waits under one account for an address of its customer. `id` is its place among all of them."""
+
+    account: str
+    source: str
+    message_id: str
+    operation: Operation
+    occurred_at: datetime
+    received_at: datetime
+    dismissed_at: datetime | None
+    id: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -156,7 +156,23 @@ def by_status(reply: Reply) -> Outcome | None:
 CODE: Final = re.compile(r"(?<![0-9A-Za-z])814[0-9]{2}(?![0-9A-Za-z])")
 """配配メール's error codes (its API document): five digits that stand alone, no part of a number or identifier."""
 
-_FAILURE = re.compile(r"Failure_[A-Za-z]+(?: [A-Za-z]+(?![^\"<\s.,;:\\]))*")
+_FAILURE = re.compile(r"Failure_([A-Za-z]+(?: [A-Za-z]+)*)")
+_WORDS = frozenset(
+    """
+    a access account address already an and api are at authenticate authentication authority bad be blank busy by call
+    calls cannot column columns conflict connection content contract count csv data database delete denied disabled
+    do does duplicate during empty encoding error errors exceeded exist exists expired fail failed failure field fields
+    file files find for forbidden form format found from get gid group header headers id illegal import in incorrect
+    internal invalid ip is item items key large length limit limited line lines list locked login long mail maintenance
+    maximum message method missing more multiple must name no not null number of on only operation or over parameter
+    parameters parse password permission please post process processing quota read record records register registered
+    request requests required reserved row rows running server service size small status stopped string system the this
+    temporarily time timeout to token too try type unable unauthorized unavailable unexpected unknown unsupported update
+    upload url user username valid value values was wait with wrong xml json
+    """.split()  # noqa: SIM905 - quotes and commas would be half of it
+)
+"""The words that a `Failure_` message may have to be told: what an API says of a request. Others may be somebody's."""
+
 _COUNT = re.compile(r"\b(success|failure)\b\"?\s*[:>]\s*\"?([0-9]{1,9})(?![0-9])")
 _CONTENT_TYPES = ("application/json", "application/xml", "text/html", "text/plain", "text/xml")
 _LOOKED_AT_BYTES = 65_536
@@ -166,8 +182,8 @@ _LOOKED_AT_BYTES = 65_536
 def excerpt(reply: Reply) -> str:
     """Tell what may be stored and shown of a reply, in one short line, never a customer's data or a token.
 
-    Only this gets through: the status, the size, a well-known content type, 814xx codes, the words of a `Failure_`
-    message (letters only, so no address), and the counts.
+    Only this gets through: the status, the size, a well-known content type, 814xx codes, of a `Failure_` message the
+    words that are an API's and no name or token, and the counts.
     """
     kept = [f"HTTP {reply.status}"]
     kind = reply.content_type.partition(";")[0].strip().lower()
@@ -177,7 +193,9 @@ def excerpt(reply: Reply) -> str:
     text = _head_and_foot(reply)
     kept += dict.fromkeys(CODE.findall(text))
     if failure := _FAILURE.search(text):
-        kept.append(failure[0][:80])
+        words = failure[1][:80].split(" ")
+        told = " ".join(word if word.lower() in _WORDS else "…" for word in words)
+        kept.append(f"Failure_{told}")
     counts: dict[str, str] = {}
     for name, number in _COUNT.findall(text):
         counts.setdefault(name, number)

@@ -6,7 +6,7 @@ are not public, so as little as possible hangs on them, and what hangs on them s
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Final
 from xml.etree.ElementTree import Element, ParseError
@@ -25,7 +25,7 @@ from relay.batches import (
     Unauthorized,
     Unknown,
 )
-from relay.csvline import same_record
+from relay.csvline import fold, same_record, split
 from relay.events import Operation
 from relay.settings import Account, BmeLogin, Column, Login
 from relay.vendors.base import Claim, Counted, Form, Reply, Sent, by_status, excerpt
@@ -117,7 +117,7 @@ class Bme:
         if doubt := _doubt(counted, sent, lines):
             return Unknown(doubt)
         refused = [claim for claim in counted.claims if not _as_wanted(claim, sent)]
-        if len(refused) == sent.rows and (fault := _settings_at_fault(refused, sent)):
+        if len(refused) == sent.rows and (fault := _settings_at_fault(refused, sent, lines)):
             return Misconfigured(fault)
         reason = f"{sent.rows - len(refused)} of {sent.rows} lines delivered"
         return Delivered(tuple(LineRejection(claim.line, _clean(claim.message)) for claim in refused), reason)
@@ -267,10 +267,11 @@ def _as_wanted(claim: Claim, sent: Sent) -> bool:
     )
 
 
-def _settings_at_fault(refused: Sequence[Claim], sent: Sent) -> str | None:
+def _settings_at_fault(refused: Sequence[Claim], sent: Sent, lines: Mapping[int, bytes]) -> str | None:
     """Say so if one message for every line looks like an unknown header; see `Bme.judge`.
 
-    The message is repeated only where several customers share it, so that it is about none of them.
+    The message is repeated only where several customers share it and it holds nothing of their lines, so that it is
+    about none of them.
     """
     messages = {re.sub(r"\d+", "…", _clean(claim.message)) for claim in refused}  # a line's number may be in it
     if len(messages) != 1:
@@ -279,8 +280,15 @@ def _settings_at_fault(refused: Sequence[Claim], sent: Sent) -> str | None:
     many_upserts = sent.operation is Operation.UPSERT and sent.rows >= SAME_MESSAGE_ROWS_MIN
     if not _HEADER.search(message) and not (many_upserts and sent.account.mode == "all"):
         return None
-    repeated = f": {message}" if sent.rows > 1 else ""
+    repeated = f": {message}" if sent.rows > 1 and not _quotes(refused[0].message, lines.values()) else ""
     return f"all lines were refused by one message, as for an unknown header{repeated}"
+
+
+def _quotes(message: str, lines: Iterable[bytes]) -> bool:
+    """Say whether a message holds a value of one of the lines, in whatever case; single characters mean nothing."""
+    said = fold(message).casefold()
+    cells = {cell.strip().casefold() for line in lines for cell in split(line)}
+    return any(cell in said for cell in cells if len(cell) > 1)
 
 
 def _clean(message: str) -> str:

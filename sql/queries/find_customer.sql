@@ -1,9 +1,10 @@
--- Find the events of a customer ($2) in each of some accounts, up to $3 each, the latest occurred first.
+-- Find the events of a customer ($1) in every account that ever was, up to $2 each, the latest occurred first.
 select a.account, latest.id
-from unnest($1::text[]) as a(account)
+from (select distinct account from cursor) a
 cross join lateral (
-    select e.id from event e
-    where e.account = a.account and e.customer = $2
+    select e.id, e.occurred_at from event e
+    where e.account = a.account and e.customer = $1
     order by e.occurred_at desc
-    limit $3
+    limit $2
 ) latest
+order by a.account, latest.occurred_at desc, latest.id desc

@@ -1,7 +1,7 @@
 -- Tell what became of events, given by account and id. An event's state is the first that fits, so it has exactly one.
 select e.account, e.id as event_id, e.source, e.message_id, e.operation, e.occurred_at, e.received_at, e.again_of,
        s.by_event_id as superseded_by, again.id as retried_as,
-       b.id as batch_id, coalesce(b.reason, '') as batch_reason,
+       b.id as batch_id, coalesce(b.reason, '') as batch_reason, u.started_at as uploaded_at, b.ended_at as settled_at,
        coalesce(b.dismissed_at, r.dismissed_at) is not null as dismissed,
        r.line, r.message,
        case
@@ -22,15 +22,22 @@ left join lateral (
 ) again on true
 left join lateral (
     -- ranges of batches that are not replaced do not overlap: the first that reaches to the event is the one that holds it
-    select near.id, near.state, near.reason, near.dismissed_at
+    select near.id, near.state, near.reason, near.ended_at, near.dismissed_at
     from (
         select * from batch
         where account = e.account and operation = e.operation and cut_to >= e.id and state <> 'replaced'
+          and e.id <= c.position and s.event_id is null
         order by cut_to
         limit 1
     ) near
-    where near.cut_from < e.id and e.id <= c.position and s.event_id is null
+    where near.cut_from < e.id
 ) b on true
+left join lateral (
+    select started_at from upload
+    where account = e.account and batch_id = b.id
+    order by number desc
+    limit 1
+) u on true
 left join lateral (
     select line, message, unconfirmed, dismissed_at
     from rejection

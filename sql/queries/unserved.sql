@@ -9,4 +9,10 @@ where not exists (select from unnest($1::text[], $2::text[]) as s(account, opera
           where b.account = c.account and b.operation = c.operation and b.state in ('ready', 'uploading', 'waiting')
       )
   )
-order by c.account, c.operation
+union
+-- opt-outs that still wait for an address of their customer
+select u.account, u.operation
+from unresolved u
+where u.dismissed_at is null
+  and not exists (select from unnest($1::text[], $2::text[]) as s(account, operation) where s.account = u.account and s.operation = u.operation)
+order by 1, 2

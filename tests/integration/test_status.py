@@ -297,18 +297,68 @@ async def test_a_customers_history(database: str, tmp_path: Path) -> None:
         ("upsert", "delivered"),
     ]
     assert not found["truncated"]
-    assert unknown == {"events": [], "truncated": False}
+    assert unknown == {"standings": [], "events": [], "truncated": False}
     assert [error["field"] for error in refused["errors"]] == ["email"]
     assert "太郎" not in str(refused)
 
 
 async def test_a_long_history_is_cut_short(database: str, tmp_path: Path) -> None:
-    """Of a customer with too many events the latest are told, and that there are more."""
+    """Of a customer with too many events the latest are told, and the old stop that is still in force, and that so."""
     async with desk(database, tmp_path, told_settings()) as d:
-        events = await d.append(*[(UPSERT, TARO)] * (EVENTS_MAX + 5))
+        events = await d.append((UPSERT, TARO), (STOP, TARO), *[(UPSERT, TARO)] * (EVENTS_MAX + 5))
         found = await d.told("POST", "/v1/customers/search", {"email": TARO})
     assert found["truncated"]
-    assert [told["webhook_id"] for told in found["events"]] == [event.message_id for event in events[5:]]
+    told = [events[1], *events[-EVENTS_MAX:]]
+    assert [one["webhook_id"] for one in found["events"]] == [event.message_id for event in told]
+    [standing] = found["standings"]
+    assert standing["standing"] == "stopped"
+
+
+async def test_a_history_of_just_so_many_events_is_whole(database: str, tmp_path: Path) -> None:
+    """Nothing is left out, and nobody is told that anything is."""
+    async with desk(database, tmp_path, told_settings()) as d:
+        await d.append(*[(UPSERT, TARO)] * EVENTS_MAX)
+        found = await d.told("POST", "/v1/customers/search", {"email": TARO})
+    assert (len(found["events"]), found["truncated"]) == (EVENTS_MAX, False)
+
+
+async def test_how_a_customer_stands(database: str, tmp_path: Path) -> None:
+    """Whether they are mailed and whether their opt-out went through: not before the vendor has confirmed it."""
+    async with desk(database, tmp_path, told_settings()) as d:
+        await d.append((STOP, TARO))
+        waiting = await d.told("POST", "/v1/customers/search", {"email": TARO})
+        await d.flush(Delivered((LineRejection(2, "no such address"),)))
+        refused = await d.told("POST", "/v1/customers/search", {"email": TARO})
+        await d.append((STOP, TARO))
+        await d.flush()
+        stopped = await d.told("POST", "/v1/customers/search", {"email": TARO})
+    [before], [between], [after] = (found["standings"] for found in (waiting, refused, stopped))
+    assert {one["standing"] for one in (before, between, after)} == {"stopped"}
+    assert (before["confirmed_at"], before["why"]) == (None, "stop: is due, and is cut next")
+    assert (between["confirmed_at"], between["why"]) == (None, "stop: the vendor refused its line, line 2 of batch 1")
+    [event] = [told for told in stopped["events"] if told["event_id"] in after["event_ids"]]
+    assert (after["why"], event["state"]) == (None, "delivered")
+    assert event["uploaded_at"] <= event["settled_at"] == after["confirmed_at"]
+    assert {told["uploaded_at"] for told in waiting["events"]} == {None}
+    assert {told["settled_at"] for told in waiting["events"]} == {None}
+
+
+async def test_events_of_an_account_that_is_gone(database: str, tmp_path: Path) -> None:
+    """What the settings no longer name stays in the log, and is found."""
+    async with desk(database, tmp_path, told_settings(2)) as d:
+        await d.append((UPSERT, TARO), (UPSERT, TARO), (STOP, TARO))
+        settings = told_settings(1)
+        gone = {"account-9": settings.accounts.pop(ACCOUNT).model_copy(update={"name": "account-9"})}
+        left = settings.model_copy(update={"accounts": gone})
+        app = web.Application(middlewares=[problems])
+        app.add_routes(Status(d.w.store, left, KEYS, d.w.metrics, wake=lambda: None).routes())
+        async with TestClient(TestServer(app)) as client:
+            found = await Desk(d.w, left, client).told("POST", "/v1/customers/search", {"email": TARO})
+    [*events, event], [standing] = found["events"], found["standings"]
+    assert len(events) == 2
+    assert (event["account"], event["state"]) == (ACCOUNT, "pending")
+    assert (standing["account"], standing["standing"], standing["confirmed_at"]) == (ACCOUNT, "stopped", None)
+    assert event["why"] == "its account is no longer in the settings, so that nothing is sent for it"
 
 
 # -- batches ---------------------------------------------------------------------------------------------------------
@@ -395,10 +445,10 @@ async def test_no_such_batch(database: str, tmp_path: Path) -> None:
         await d.append((UPSERT, TARO))
         await d.flush()
         for method, path, _ in PATHS:
+            body = {"success": 1, "failure": 0} if path.endswith("/report") else None
             for number in ("2", "999999999999999999", "9" * 30, "x"):
                 if path.startswith("/v1/batches/"):
-                    unknown = path.replace("/batches/1", f"/batches/{number}")
-                    await d.problem(404, method, unknown, {"success": 1, "failure": 0})
+                    await d.problem(404, method, path.replace("/batches/1", f"/batches/{number}"), body)
 
 
 async def test_pages_of_refused_lines(database: str, tmp_path: Path) -> None:

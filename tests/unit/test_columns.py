@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay import csvline
-from relay.columns import CELL_CHARS_MAX, NAMED_CHARACTERS_MAX, Plan, Rendered, Warning_
+from relay.columns import CELL_CHARS_MAX, NAMED_CHARACTERS_MAX, Plan, Rendered, Warning_, check
 from relay.errors import FieldError, Invalid, SettingsError
-from relay.settings import Column
+from relay.settings import Account, Column, Settings
 
 EMAIL = "taro@example.jp"
 
@@ -31,6 +31,24 @@ def problems(rendering: Plan, data: dict[str, Any]) -> tuple[FieldError, ...]:
     with pytest.raises(Invalid) as refused:
         rendering.render(data, "reject")
     return refused.value.problems
+
+
+@pytest.mark.parametrize(
+    ("column", "place"),
+    [
+        ({"type": "constant", "constant": "🍣"}, "constant"),
+        ({"path": "plan", "type": "choice", "values": {"free": "無料", "paid": "𠮷"}}, "values.paid"),
+        ({"path": "birthday", "type": "date", "format": "%Y🎂"}, "format"),
+    ],
+)
+def test_what_the_settings_could_not_write_is_told_with_its_account(column: dict[str, Any], place: str) -> None:
+    """Text in a column that has no Shift_JIS form is a mistake of the settings, not found out by the first customer."""
+    account = Account.model_validate({"name": "news", "login": "b", "columns": {"mail": "email", "x": column}})
+    settings = Settings.model_construct(accounts={"news": account})
+    (problem,) = check(settings)
+    assert problem.field == f"accounts.news.columns.x.{place}"
+    assert "Shift_JIS" in problem.message
+    assert check(Settings.model_construct(accounts={})) == []
 
 
 # -- reading ---------------------------------------------------------------------------------------------------------

@@ -1,5 +1,7 @@
 """Settings: all mistakes at once, each where the operator made it, and no secret's value in any message."""
 
+import json
+import re
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
@@ -160,6 +162,19 @@ def test_several_mistakes_of_one_field_are_all_told(tmp_path: Path) -> None:
             'accounts.newsletter.columns."氏名"',
             "neither a dotted path nor JMESPath",
         ),
+        (
+            '"氏名" = "name"',
+            '"氏名" = "upper(name) || sort_by(a, &lower(b))"',
+            'accounts.newsletter.columns."氏名"',
+            "JMESPath has no function lower",
+        ),
+        ("aid = 12", f"aid = 12\nrows_max = {10**20}", "logins.haihai.rows_max", "less than or equal to"),
+        (
+            "aid = 12",
+            f"aid = 12\nfile_bytes_limit = {10**20}",
+            "logins.haihai.file_bytes_limit",
+            "less than or equal to",
+        ),
         ('"氏名"', '"𠮷"', "accounts.newsletter.columns", "has no Shift_JIS (CP932) form"),
         ('{ env = "HAIHAI_PASSWORD" }', "7", "logins.haihai.transport_password", 'expected { env = "NAME" }'),
         ("BLASTMAIL_PASSWORD", "NO_SUCH", "logins.blast.password", "the environment has no variable NO_SUCH"),
@@ -298,6 +313,66 @@ def test_mistakes_in_the_environment_come_together() -> None:
     }
     assert "16 bytes" in found["RELAY_SECRET_KEY"]
     assert "enableServiceLinks" in found["RELAY_OPS_PORT"]
+
+
+@pytest.mark.parametrize("kind", ["env", "file"])
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "s3cret-pasted",
+        "S3CRETabcdefg0123456789+/==",
+        "whsec_S3cretS3cretS3cretS3cret=",
+        "/S3cret/pasted",
+        "s3cret\x00s",
+        "髙橋",
+    ],
+)
+def test_a_secret_in_the_place_of_its_name_is_not_repeated(tmp_path: Path, kind: str, secret: str) -> None:
+    """Who pastes a password where the name of its variable or file should be is told where, and not what."""
+    text = EXAMPLE.replace('{ env = "BLASTMAIL_PASSWORD" }', f"{{ {kind} = {json.dumps(secret)} }}")
+    with pytest.raises(SettingsError) as error:
+        read(tmp_path, text)
+    (problem,) = error.value.problems
+    assert problem.field == "logins.blast.password"
+    assert "of this name" in problem.message
+    assert not [part for part in ("s3cret", "S3CRET", "S3cret", "髙橋") if part in problem.message]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://relay:s3cret#more@localhost/relay",
+        "postgresql://relay:s3cret/more@localhost/relay",
+        "postgresql://relay:s3cret?more@localhost/relay",
+        "postgresql://relay:more@localhost:s3cret/relay",
+        "postgresql://relay:more@localhost:70000/relay",
+        "postgresql://relay:more@localhost,replica:x/relay",
+        "postgresql://relay:more@[::1/relay",
+    ],
+)
+def test_a_database_url_that_cannot_be_taken_apart(url: str) -> None:
+    """A password that is not percent-encoded is told as such: the library's own error would quote half of it."""
+    found = refused({**PROCESS, "RELAY_DATABASE_URL": url})
+    assert found.keys() == {"RELAY_DATABASE_URL"}
+    assert "percent-encoded" in found["RELAY_DATABASE_URL"]
+    assert not {"s3cret", "more"} & set(re.findall(r"\w+", found["RELAY_DATABASE_URL"]))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://localhost",
+        "postgres://relay:p%23%2F%3Fw@db.example.com:5432/relay?sslmode=require",
+        "postgresql://relay:pass@word:more@localhost/relay",
+        "postgresql://relay@one:5432,two:5433,[::1]:5434/relay",
+        "postgresql://relay@/relay?host=/var/run/postgresql&port=5433",
+        "postgresql://%2Fvar%2Frun%2Fpostgresql/relay",
+        "postgresql:///relay",
+    ],
+)
+def test_database_urls_of_all_kinds_are_taken(url: str) -> None:
+    """With several hosts, sockets, IPv6, and passwords that libpq would read."""
+    assert process({**PROCESS, "RELAY_DATABASE_URL": url}).database_url.value == url
 
 
 def test_migrate_needs_the_database_only() -> None:

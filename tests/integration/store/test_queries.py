@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from hashlib import md5
 from pathlib import Path
 
 import asyncpg
@@ -56,6 +57,15 @@ select case when i % 3 = 0 then 'other' else 'account-0' end, 'crm', md5(i::text
 from generate_series(1, {EVENTS}) i;
 
 insert into superseded select account, id, id + 1, 1 from event where id % 4 = 0;
+insert into known_address (account, source, customer_id, address, customer, occurred_at, received_at)
+select 'account-0', 'crm', decode(md5(i::text), 'hex'), 'a', decode(md5((i % 9000)::text), 'hex'), now(), now()
+from generate_series(1, {EVENTS}) i;
+insert into former_address
+select 'account-0', decode(md5((i % 9000)::text), 'hex'), 'crm', decode(md5(i::text), 'hex'), now()
+from generate_series(1, {EVENTS}) i;
+insert into unresolved (account, source, message_id, customer_id, digest, operation, occurred_at, received_at)
+select 'account-0', 'crm', i::text, decode(md5(i::text), 'hex'), '\\x00', 'stop', now(), now()
+from generate_series(1, {EVENTS}) i;
 update cursor set position = {CUT_TO};
 insert into batch
     (account, id, login, operation, layout, header, cut_from, cut_to, rows, bytes, state, oldest_received_at, ended_at)
@@ -67,6 +77,7 @@ values ('account-0', 200, 'login-0', 'upsert', 1, '{{メール}}', 20000, {CUT_T
 """  # noqa: S608 (numbers of our own)
 
 ACCOUNT, NEW = "account-0", ["a webhook", "another webhook"]
+HASHES = [f"\\\\x{md5(str(number).encode(), usedforsecurity=False).hexdigest()}" for number in (1, 2)]
 TWO = [["2026-01-01T00:00:00Z"] * 2] * 2
 HOT: Mapping[str, tuple[Sequence[object], Sequence[str]]] = {
     # query: (arguments, the indexes that it has to use)
@@ -90,6 +101,18 @@ HOT: Mapping[str, tuple[Sequence[object], Sequence[str]]] = {
     "reject_lines": ((ACCOUNT, 200, [2, 3], ["no", "no"], [False, True], 0), ("event_waiting", "superseded_pkey")),
     "append_again": ((ACCOUNT, 200, 1), ("event_waiting", "event_customer_permission", "superseded_pkey")),
     "retry_batch": ((ACCOUNT, 200), ("event_waiting", "superseded_pkey")),
+    "append_followed": (
+        ([ACCOUNT] * 2, ["crm"] * 2, NEW, ["\\\\x00"] * 2, ["upsert"] * 2, ["\\\\x00"] * 2, [1, 1], ["\\\\x610d0a"] * 2,
+         *TWO),
+        (),
+    ),
+    "find_followed": ((["crm"] * 2, NEW, ["→moved", "→kept"]), ("event_webhook_is_unique", "unresolved_webhook")),
+    "read_contacts": (([ACCOUNT] * 2, ["crm"] * 2, HASHES), ("known_address_pkey",)),
+    "read_unresolved": (([ACCOUNT] * 2, ["crm"] * 2, HASHES), ("unresolved_customer",)),
+    "find_residents": (([ACCOUNT] * 2, HASHES, 100), ("known_address_customer",)),
+    "reach": (([ACCOUNT] * 2, HASHES, 0, 5, 9), ("known_address_pkey", "former_address_pkey")),
+    "read_words": (([ACCOUNT] * 2, HASHES, ["%→moved", "%→previous"]), ("event_customer", "event_customer_permission")),
+    "find_webhook": (("crm", ["w", "w→moved"]), ("event_webhook_is_unique",)),
 }  # fmt: skip
 
 

@@ -14,8 +14,11 @@ from relay.errors import RelayError, Unavailable
 from relay.events import Event, Operation
 from relay.metrics import Metrics
 from relay.receive.appender import Appender
+from relay.receive.followed import Followed
 from relay.store import Appended
 from relay.store.append import Known
+from relay.store.book import Became
+from relay.store.following import Decide
 
 NOW = datetime(2026, 4, 1, tzinfo=UTC)
 
@@ -25,6 +28,7 @@ class HeldLog:
 
     def __init__(self) -> None:
         self.groups: list[list[Event]] = []
+        self.followed: list[list[str]] = []
         self.fail: Exception | None = None
         self.through = asyncio.Event()
         self.entered = asyncio.Semaphore(0)
@@ -46,6 +50,18 @@ class HeldLog:
             if own == source and message_id in message_ids:
                 found.setdefault(message_id, []).append(Known(account, number, digest))
         return found
+
+    async def follow(self, webhooks: Sequence[Followed], decide: Decide[Followed]) -> list[Became]:
+        """Append as the store does, without looking at any."""
+        del decide
+        self.followed.append([webhook.message_id for webhook in webhooks])
+        if self.fail is not None:
+            raise self.fail
+        return [Became("new", (("news", 1),), (), (("news", Operation.UPSERT),)) for _ in webhooks]
+
+    async def known_followed(self, source: str, message_ids: Sequence[str]) -> dict[str, list[Known]]:
+        """Find what was appended."""
+        return await self.known(source, message_ids)
 
     def _one(self, event: Event) -> Appended:
         if event.unique_key not in self._known:
@@ -275,3 +291,41 @@ async def test_only_new_events_are_counted(log: HeldLog) -> None:
     assert count("relay_append_batch_size_count") == 2
     assert count("relay_append_batch_size_sum") == 4
     assert count("relay_append_waiting_requests") == 0
+
+
+# -- customers who are followed ---------------------------------------------------------------------------------------
+
+
+def followed(message_id: str) -> Followed:
+    """A webhook that goes nowhere."""
+    return Followed("crm", message_id, b"d" * 16, NOW, "data.id", ())
+
+
+async def test_who_is_followed_does_not_wait_for_events(log: HeldLog, appender: Appender) -> None:
+    """The two queues are apart: a held append of events holds no webhook of a followed customer."""
+    async with asyncio.TaskGroup() as tasks:
+        held = await waiting(tasks, appender, [event("a")])
+        await log.entered.acquire()
+        assert [one.status for one in await appender.follow([followed("f1"), followed("f2")])] == ["new", "new"]
+        assert not held[0].done()
+        log.through.set()
+    assert log.followed == [["f1", "f2"]]
+    assert await appender.follow([]) == []
+
+
+async def test_both_queues_share_the_watermark_and_the_end(log: HeldLog, appender: Appender) -> None:
+    """What waits is counted together, Postgres being gone is told to both, and after the end nothing is taken."""
+    async with asyncio.TaskGroup() as tasks:
+        await waiting(tasks, appender, [event("a")])
+        await log.entered.acquire()
+        await waiting(tasks, appender, [event(f"b{number}") for number in range(8)])
+        with pytest.raises(Unavailable):
+            await appender.follow([followed("f1")])
+        log.through.set()
+    log.fail = Unavailable("gone")
+    with pytest.raises(Unavailable):
+        await appender.follow([followed("f2")])
+    log.fail = None
+    await appender.close()
+    with pytest.raises(Unavailable):
+        await appender.follow([followed("f3")])

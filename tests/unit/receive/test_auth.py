@@ -1,12 +1,18 @@
 """Signatures and tokens: who is let in, and that nothing else is."""
 
 import base64
+import gzip
+import hmac
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from multidict import CIMultiDict
+from standardwebhooks.webhooks import Webhook
 
-from relay.receive.auth import TOLERANCE_S, Door, check, sign, signing_key
+from relay.receive.auth import TOLERANCE_S, Door, carries_proof, check, proof_headers, sign, signing_key
 from relay.settings import Secret, Settings, Source
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -21,13 +27,10 @@ HEADERS = {
 }
 
 
-def door(*secrets: str, tokens: tuple[str, ...] = ()) -> Door:
-    """The door of a source with these secrets and tokens."""
-    return Door.of(
-        Source(
-            signing_secrets=tuple(map(Secret, secrets)), bearer_tokens=tuple(map(Secret, tokens)), accounts=("news",)
-        )
-    )
+def door(*secrets: str, tokens: tuple[str, ...] = (), body: Mapping[str, object] | None = None) -> Door:
+    """The door of a source with these secrets and tokens, and this signature of the body."""
+    given = {"signing_secrets": secrets, "bearer_tokens": tokens, "body_signature": body, "accounts": ["news"]}
+    return Door.of(Source.model_validate(given))
 
 
 def test_standard_example() -> None:
@@ -144,3 +147,200 @@ def test_a_token_opens_beside_a_foreign_signature() -> None:
 def test_the_door_tells_nothing() -> None:
     """A door's repr holds neither keys nor tokens."""
     assert repr(door(SECRET, tokens=("sesame",))) == "Door(<secret>)"
+
+
+# -- the specification's own examples and its reference library --------------------------------------------------------
+
+
+SPEC_HEADER = (
+    "v1,K5oZfzN95Z9UVu1EsfQmfVNQhnkZ2pj9o9NDN/H/pI4= "
+    "v1a,hnO3f9T8Ytu9HwrXslvumlUpqtNVqkhqw/enGzPCXe5BdqzCInXqYXFymVJaA7AZdpXwVLPo3mNl8EM+m7TBAg=="
+)
+
+
+def test_the_asymmetric_scheme_is_passed_over() -> None:
+    """A sender that signs both ways, as in the specification, is let in by `v1` alone; `v1a` opens nothing."""
+    foreign, asymmetric = SPEC_HEADER.split(" ")
+    assert door(SECRET).opens({**HEADERS, "webhook-signature": f"{asymmetric} {foreign} {SIGNATURE}"}, BODY, NOW)
+    assert not door(SECRET).opens({**HEADERS, "webhook-signature": SPEC_HEADER}, BODY, NOW)
+    right_but_asymmetric = SIGNATURE.replace("v1,", "v1a,")
+    assert not door(SECRET).opens({**HEADERS, "webhook-signature": right_but_asymmetric}, BODY, NOW)
+
+
+REFERENCE_SIGNATURES = "v1,Ceo5qEr07ixe2NLpvHk3FH9bwy/WavXrAFQ/9tdO6mc= v2,Ceo5qEr07ixe2NLpvHk3FH9bwy/WavXrAFQ/9tdO6mc="
+
+
+def test_the_reference_tests() -> None:
+    """What the reference libraries test: a partial signature, a foreign one, and one that fits among others."""
+    for refused in (SIGNATURE[:8], "v1,dawfeoifkpqwoekfpqoekf", REFERENCE_SIGNATURES):
+        assert not door(SECRET).opens({**HEADERS, "webhook-signature": refused}, BODY, NOW)
+    among = f"{REFERENCE_SIGNATURES} {SIGNATURE} {REFERENCE_SIGNATURES}"
+    assert door(SECRET).opens({**HEADERS, "webhook-signature": among}, BODY, NOW)
+
+
+@given(
+    st.binary(min_size=1, max_size=64),
+    st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=30),
+    st.integers(min_value=946684800, max_value=4102444800),
+    st.text(st.characters(codec="utf-8"), max_size=100),
+    st.booleans(),
+)
+def test_the_reference_library_signs_the_same(
+    key: bytes,
+    message_id: str,
+    at: int,
+    body: str,
+    padded: bool,  # noqa: FBT001 - drawn
+) -> None:
+    """Whatever is signed, the PyPI library `standardwebhooks` and relay sign it alike, and each takes the other's."""
+    encoded = base64.b64encode(key).decode()
+    secret = "whsec_" + (encoded if padded else encoded.rstrip("="))
+    moment = datetime.fromtimestamp(at, UTC)
+    theirs = Webhook(secret).sign(message_id, moment, body)
+    assert theirs == sign(signing_key(secret), message_id, str(at), body.encode())
+    headers = {"webhook-id": message_id, "webhook-timestamp": str(at), "webhook-signature": theirs}
+    assert door(OTHER_SECRET, secret).opens(headers, body.encode(), moment)
+    assert not door(OTHER_SECRET).opens(headers, body.encode(), moment)
+
+
+# -- bodies that come compressed ---------------------------------------------------------------------------------------
+
+
+def test_signed_before_or_after_compression() -> None:
+    """A signature over what was sent is good, and one over what it inflates to; one over anything else is not."""
+    sent = gzip.compress(BODY)
+    assert door(SECRET).opens(HEADERS, sent, NOW, inflated=BODY)
+    assert not door(SECRET).opens(HEADERS, sent, NOW, inflated=BODY + b" ")
+    over_sent = {**HEADERS, "webhook-signature": sign(signing_key(SECRET), HEADERS["webhook-id"], "1614265330", sent)}
+    assert door(SECRET).opens(over_sent, sent, NOW, inflated=BODY)
+    assert not door(SECRET).opens(over_sent, BODY, NOW, inflated=BODY)
+
+
+def test_only_a_token_opens_what_a_signature_does_not_cover() -> None:
+    """Where part of what is read is in headers that are not signed, signatures do not count."""
+    entry = door(SECRET, tokens=("t",), body={"header": "X-Signature", "secrets": ["shop"]})
+    both = {**HEADERS, "X-Signature": base64.b64encode(hmac.digest(b"shop", BODY, "sha256")).decode()}
+    assert entry.opens(both, BODY, NOW)
+    assert not entry.opens(both, BODY, NOW, signatures_cover=False)
+    assert entry.opens({"Authorization": "Bearer t"}, BODY, NOW, signatures_cover=False)
+
+
+# -- signatures of the body alone --------------------------------------------------------------------------------------
+
+
+BODY_SIGNATURES = [
+    ({}, base64.b64encode(hmac.digest(b"new", BODY, "sha256")).decode()),
+    ({}, base64.b64encode(hmac.digest(b"old", BODY, "sha256")).decode()),
+    ({"encoding": "hex"}, hmac.digest(b"new", BODY, "sha256").hex()),
+    ({"encoding": "hex"}, hmac.digest(b"new", BODY, "sha256").hex().upper()),
+    ({"encoding": "hex", "prefix": "sha256="}, "sha256=" + hmac.digest(b"old", BODY, "sha256").hex()),
+    ({"algorithm": "sha512"}, base64.b64encode(hmac.digest(b"new", BODY, "sha512")).decode()),
+    ({"algorithm": "sha512", "encoding": "hex", "prefix": "s "}, "s " + hmac.digest(b"new", BODY, "sha512").hex()),
+]
+
+
+@pytest.mark.parametrize(("how", "value"), BODY_SIGNATURES)
+def test_body_signatures(how: dict[str, str], value: str) -> None:
+    """An HMAC over the raw body opens in the header, encoding and form that the source says, with any live secret."""
+    entry = door(body={"header": "X-Shop-Signature", "secrets": ["new", "old"], **how})
+    headers = CIMultiDict({"x-shop-signature": value})
+    assert entry.opens(headers, BODY, NOW)
+    assert entry.opens(headers, gzip.compress(BODY), NOW, inflated=BODY)
+    assert not entry.opens(headers, BODY + b" ", NOW)
+    assert not entry.opens(headers, b"", NOW)
+    assert not entry.opens(CIMultiDict({"X-Other": value}), BODY, NOW)
+    assert not door(body={"header": "X-Shop-Signature", "secrets": ["other"], **how}).opens(headers, BODY, NOW)
+
+
+@pytest.mark.parametrize(("how", "value"), BODY_SIGNATURES)
+def test_anything_but_the_body_signature_is_refused(how: dict[str, str], value: str) -> None:
+    """Cut, longer, in another form or another alphabet, not ASCII or empty: none opens, and none raises."""
+    entry = door(body={"header": "X-Shop-Signature", "secrets": ["new", "old"], **how})
+    wrong = [value[:-2], value + "=", value + " ", " " + value, "", "sha256=", "é" + value, value[:-1] + "é"]
+    wrong += [
+        value.replace("sha256=", "sha512=") if value.startswith("sha256=") else "sha256=" + value,
+        "\udcff",
+        value + "\udcff",
+        "\ud800",
+        "髙",
+        "０" * 64,
+        "A" * 100_000,
+        "v1," + value,
+        value.swapcase() + "0",
+    ]
+    for other, _ in BODY_SIGNATURES:
+        if other != how:
+            wrong += [given for same, given in BODY_SIGNATURES if same == other]
+    for given_value in wrong:
+        assert not entry.opens({"X-Shop-Signature": given_value}, BODY, NOW), given_value
+
+
+def test_an_empty_body_signature_opens_nothing() -> None:
+    """A source without a body signature is not opened by a header of that name."""
+    assert not door(SECRET).opens({"X-Shop-Signature": "", "": ""}, BODY, NOW)
+
+
+def test_broken_body_secrets_are_found_at_start() -> None:
+    """A secret of the body's signature that cannot work is a mistake of the settings, by its path."""
+    settings = Settings.model_construct(
+        sources={
+            "shop": Source.model_validate(
+                {"body_signature": {"header": "X-S", "secrets": ["fine", "whsec_!"]}, "accounts": ["news"]}
+            )
+        }
+    )
+    (problem,) = check(settings)
+    assert (problem.field, problem.message) == (
+        "sources.shop.body_signature.secrets[1]",
+        "expected base64 after whsec_",
+    )
+
+
+# -- which headers are proofs ------------------------------------------------------------------------------------------
+
+
+def shops() -> Settings:
+    """Two sources with signatures in headers of their own, and one with none."""
+    return Settings.model_construct(
+        sources={
+            "one": Source.model_validate(
+                {"body_signature": {"header": "X-One-Signature", "secrets": ["s"]}, "accounts": ["news"]}
+            ),
+            "two": Source.model_validate(
+                {"body_signature": {"header": "X-Two-Signature", "secrets": ["s"]}, "accounts": ["news"]}
+            ),
+            "crm": Source(bearer_tokens=(Secret("t"),), accounts=("news",)),
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("header", "carries"),
+    [
+        ("Webhook-Signature", True),
+        ("AUTHORIZATION", True),
+        ("x-one-signature", True),
+        ("X-Two-Signature", True),
+        ("X-Three-Signature", False),
+        ("webhook-id", False),
+    ],
+)
+def test_which_headers_are_looked_at(header: str, carries: bool) -> None:  # noqa: FBT001 - a table's column
+    """A request that holds no proof for any source need not be read; which source has which header shows nowhere."""
+    assert carries_proof(CIMultiDict({header: ""}), proof_headers(shops())) is carries
+
+
+def test_nowhere_has_a_door_that_nothing_opens() -> None:
+    """The sources that do not exist are opened by nothing, and try what the others try."""
+    nowhere = Door.of_nowhere(shops())
+    assert len(nowhere.keys) == len(nowhere.tokens) == 1
+    assert {proof.header for proof in nowhere.body_proofs} == {"X-One-Signature", "X-Two-Signature"}
+    value = base64.b64encode(hmac.digest(b"s", BODY, "sha256")).decode()
+    assert not nowhere.opens({**HEADERS, "X-One-Signature": value, "Authorization": "Bearer t"}, BODY, NOW)
+
+
+def test_body_proofs_tell_nothing() -> None:
+    """Nor does the repr of what compares a body's signature."""
+    entry = door(body={"header": "X-S", "secrets": ["sesame"]})
+    assert "sesame" not in repr(entry.body_proofs)
+    assert repr(entry.body_proofs) == "(BodyProof(<secret>),)"

@@ -378,6 +378,16 @@ def test_one_message_for_every_upsert_is_the_settings_fault() -> None:
     assert outcome.reason.endswith("…行目は取り込めません")
 
 
+@pytest.mark.parametrize(
+    "message", ["taro#@example.jpは取り込めません", "TARO#@Example.jp: 項目名が不正です", "ｔａｒｏ taro#@example.jp"]
+)
+def test_one_message_that_repeats_the_lines_is_not_told(message: str) -> None:
+    """With the numbers taken out, messages that repeat each line's own address look like one: no reason repeats it."""
+    outcome = all_refused(50, message)
+    assert isinstance(outcome, Misconfigured)
+    assert outcome.reason == "all lines were refused by one message, as for an unknown header"
+
+
 @pytest.mark.parametrize("operation", [o for o in OPERATIONS if o != "upsert"])
 def test_one_message_for_every_opt_out_may_be_true(operation: str) -> None:
     """All addresses of a file may be unknown; a pause would hold back the opt-outs of the whole login."""

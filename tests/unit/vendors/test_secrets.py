@@ -12,7 +12,7 @@ LOGINS: dict[str, Login] = {
     "blastmail": bme_login(),
     "blaynmail": bme_login(vendor="blaynmail"),
 }
-PRIVATE = (*CANARIES, "taro", "example.jp", "髙橋", "090-1234-5678")
+PRIVATE = (*CANARIES, "taro", "example.jp", "髙橋", "090-1234-5678", "amada", "akahashi")
 
 BODIES = [
     '{"accessToken":"canary-token"}',
@@ -20,6 +20,8 @@ BODIES = [
     '{"error":{"message":"Failure_Data is incorrect taro@example.jp"}}',
     '{"error":{"message":"Failure_Invalid: taro@example.jp canary-password"}}',
     '{"error":{"message":"Failure_髙橋"}}',
+    '{"error":{"message":"Failure_Invalid name taro yamada Takahashi"}}',
+    "Failure_Yamada",
     "Failure_Illegal parameter canary-api-key",
     '{"success":"0","failure":"2","details":{"detail":[{"content":"\\"taro@example.jp\\",\\"髙橋\\"","message":"taro@example.jp","lineNumber":2}]}}',
     '{"success":0,"failure":1,"details":{"content":"\\"taro@example.jp\\"","message":"項目名 髙橋","lineNumber":2}}',
@@ -81,6 +83,9 @@ def test_an_excerpt_holds_what_an_operator_needs() -> None:
     )
     assert excerpt(reply("81401 unauthorized 81401 81435", 401, "text/plain")) == (
         "HTTP 401, text/plain, 30 bytes, 81401, 81435"
+    )
+    assert excerpt(reply("Failure_Invalid name Taro in the field mail", 400, "")) == (
+        "HTTP 400, 43 bytes, Failure_Invalid name … in the field mail"
     )
     assert excerpt(Reply(502, "image/x-taro", b"", truncated=True)) == "HTTP 502, 0 bytes (not whole)"
 

@@ -1,0 +1,174 @@
+"""Group commit: all requests that wait become one write to the log.
+
+Theory of operation. One writer takes everything that waits, writes it with one call, answers everybody and takes what
+has come meanwhile. There is no lingering for more: under little load a request is written alone at once, under much
+load the groups grow by themselves to what arrives during one commit. Nobody waits longer than `timeout_s`: each caller
+counts for itself, and when Postgres does not answer, those who wait behind the failed group are told at once instead of
+being tried one after the other. A caller that goes away changes nothing for its group.
+
+A write that is given up may have been committed all the same. That is no harm: the sender tries again and is told
+that it is a duplicate.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any, Generic, TypeVar
+
+from prometheus_client import Histogram
+
+from relay.errors import RelayError, Unavailable
+from relay.log import logger
+from relay.receive.outage import Outage
+
+_Thing = TypeVar("_Thing")
+_Answer = TypeVar("_Answer")
+
+log = logger(__name__)
+
+
+@dataclass(slots=True, eq=False)
+class _Request(Generic[_Thing, _Answer]):
+    things: Sequence[_Thing]
+    done: asyncio.Future[list[_Answer]]
+
+
+class Groups(Generic[_Thing, _Answer]):
+    """Writes for many callers at once. `write` answers for each thing, in the order given, or raises Unavailable.
+
+    A group has up to `things_max` things, unless one request has more.
+    """
+
+    def __init__(
+        self,
+        write: Callable[[Sequence[_Thing]], Awaitable[list[_Answer]]],
+        outage: Outage,
+        seconds: Histogram,
+        *,
+        timeout_s: float,
+        things_max: int,
+    ) -> None:
+        self._write_group = write
+        self._outage = outage
+        self._seconds = seconds
+        self._timeout_s = timeout_s
+        self._things_max = things_max
+        self._waiting: deque[_Request[_Thing, _Answer]] = deque()
+        self._waiting_things = 0
+        self._wake = asyncio.Event()
+        self._closing = False
+        self._given_up: set[asyncio.Future[list[_Answer]]] = set()
+        self._writer: asyncio.Task[None] | None = None
+
+    @property
+    def requests(self) -> int:
+        """How many requests wait."""
+        return len(self._waiting)
+
+    @property
+    def things(self) -> int:
+        """How many things wait."""
+        return self._waiting_things
+
+    def start(self, name: str) -> None:
+        """Begin to write."""
+        self._writer = asyncio.create_task(self._write(), name=name)
+
+    async def write(self, things: Sequence[_Thing]) -> list[_Answer]:
+        """Write the things of one request, all with the same commit; returns once they are committed.
+
+        Raises Unavailable when Postgres is gone, when it takes longer than `timeout_s`, and after `close`.
+        """
+        if self._closing or self._writer is None:
+            raise Unavailable("relay is stopping")
+        request: _Request[_Thing, _Answer] = _Request(things, asyncio.get_running_loop().create_future())
+        self._waiting.append(request)
+        self._waiting_things += len(things)
+        self._wake.set()
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return await request.done
+        except TimeoutError:
+            raise Unavailable("the append took too long") from None
+
+    def stop(self) -> None:
+        """Take no more; what waits is still written."""
+        self._closing = True
+        self._wake.set()
+
+    async def close(self) -> None:
+        """Take no more, write what waits, and end. Takes at most about twice `timeout_s`."""
+        self.stop()
+        if self._writer is not None:
+            await self._writer
+        for task in self._given_up:
+            task.cancel()
+        await asyncio.gather(*self._given_up, return_exceptions=True)
+
+    async def _write(self) -> None:
+        while not self._closing:
+            await self._wake.wait()
+            self._wake.clear()
+            while group := self._take():
+                await self._settle(group)
+
+    def _take(self) -> list[_Request[_Thing, _Answer]]:
+        """Take what waits, up to the limit of a group (a request is never divided); leave out who has gone away."""
+        group: list[_Request[_Thing, _Answer]] = []
+        size = 0
+        while self._waiting and (not group or size + len(self._waiting[0].things) <= self._things_max):
+            request = self._waiting.popleft()
+            self._waiting_things -= len(request.things)
+            if not request.done.done():
+                group.append(request)
+                size += len(request.things)
+        return group
+
+    async def _settle(self, group: list[_Request[_Thing, _Answer]]) -> None:
+        things = [thing for request in group for thing in request.things]
+        started = perf_counter()
+        task = asyncio.ensure_future(self._write_group(things))
+        finished, _ = await asyncio.wait({task}, timeout=self._timeout_s)
+        self._seconds.observe(perf_counter() - started)
+        if not finished:
+            self._give_up(task)
+            self._unavailable(group, "timeout")
+        elif isinstance(error := task.exception(), Unavailable):
+            self._unavailable(group, str(error))
+        elif error is not None:
+            log.error("append_failed", requests=len(group), exc_info=error)
+            _fail(group, RelayError)
+        else:
+            self._outage.over()
+            answers = iter(task.result())
+            for request in group:
+                answer = [next(answers) for _ in request.things]
+                if not request.done.done():
+                    request.done.set_result(answer)
+
+    def _unavailable(self, group: list[_Request[_Thing, _Answer]], reason: str) -> None:
+        """Tell the group and all who wait behind it, who would only wait in vain."""
+        self._outage.note(reason, len(group) + len(self._waiting))
+        _fail([*group, *self._waiting], Unavailable)
+        self._waiting.clear()
+        self._waiting_things = 0
+
+    def _give_up(self, task: asyncio.Future[list[_Answer]]) -> None:
+        """Cancel a write without waiting for it: a connection to a silent server takes its time to notice."""
+        task.cancel()
+        self._given_up.add(task)
+        task.add_done_callback(self._gone)
+
+    def _gone(self, task: asyncio.Future[list[_Answer]]) -> None:
+        self._given_up.discard(task)
+        if not task.cancelled():
+            task.exception()  # looked at, so that asyncio does not complain that nobody did
+
+
+def _fail(requests: Sequence[_Request[Any, Any]], kind: type[RelayError]) -> None:
+    """Raise in every caller an error of its own: one shared by many would collect all their tracebacks."""
+    for request in requests:
+        if not request.done.done():
+            request.done.set_exception(kind("the append failed"))
