@@ -42,6 +42,7 @@ LIMITS = (
     "body_time",
     "receiving_bytes",
     "webhooks",
+    "values",
     "nesting",
     "string_characters",
     "waiting_events",

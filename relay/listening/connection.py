@@ -34,6 +34,9 @@ READ_AHEAD_BYTES = 65_536
 VERSIONS = (HttpVersion10, HttpVersion11)
 """aiohttp would answer 0.9, which proxies do not know, and 2.0, which it does not speak, as well."""
 
+SERVER = "relay"
+"""What answers are told to come from: aiohttp would tell its version and Python's, which helps only attackers."""
+
 TOO_SLOW = "The request's head did not arrive in time."
 MALFORMED = "The request is no HTTP/1.1 that relay can read."
 
@@ -80,6 +83,7 @@ class Connection(web.RequestHandler):
                 response = await answer(request) if _understood(request) else connection.malformed()
             except web.HTTPException as error:  # aiohttp's own, from before any middleware: an `Expect` it cannot meet
                 response = problem_of_http(error)
+            response.headers["Server"] = SERVER
             connection.end(response)
             return response
 
@@ -160,6 +164,7 @@ class Connection(web.RequestHandler):
         else:
             log.debug("request_malformed", kind=type(exc).__name__)
             response = self.malformed()
+        response.headers["Server"] = SERVER
         response.force_close()
         return response
 

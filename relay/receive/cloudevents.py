@@ -19,10 +19,10 @@ from relay.receive.parse import (
     Types,
     Webhook,
     asks_opt_out,
+    bounded_json,
     check,
     may_exceed,
     sound_id,
-    strict_json,
 )
 
 VERSION = "1.0"
@@ -94,7 +94,7 @@ class StructuredForm:
         if body is None:
             raise Invalid(FieldError("data_base64", "expected base64"))
         try:
-            value = strict_json(body)
+            value = bounded_json(body, self._limits)
             if may_exceed(body, self._limits):
                 check(value, self._limits)
         except Malformed as error:

@@ -19,9 +19,10 @@ from relay.receive.parse import (
     Types,
     Webhook,
     asks_opt_out,
+    bound_values,
+    bounded_json,
     check,
     may_exceed,
-    strict_json,
 )
 from relay.receive.plain import PlainForm
 from relay.receive.reading import JSON_LINES
@@ -59,7 +60,7 @@ class Format:
 
     def one(self, headers: Mapping[str, str], kind: str, body: bytes) -> Webhook:
         """Read one webhook. Raises Malformed or InvalidWebhook, which tell the type where it can be told."""
-        value = strict_json(body)
+        value = bounded_json(body, self._limits)
         form: Form = self._plain or (self._binary if is_binary(headers, kind) else self._form(kind, value))
         try:
             if may_exceed(body, self._limits):
@@ -80,10 +81,11 @@ class Format:
             self._plain.check_many()
         seen = headers if self._plain is not None else _NO_HEADERS
         if kind in JSON_LINES:
+            bound_values(body.count(b"\n"), self._limits)
             lines = [line for line in body.split(b"\n") if line.strip()]
             self._count(lines)
             return (self._line(line, kind, seen) for line in lines)
-        entries = strict_json(body)
+        entries = bounded_json(body, self._limits)
         if not isinstance(entries, list):
             raise Invalid(FieldError("body", "expected a JSON array, or NDJSON as application/x-ndjson"))
         self._count(entries)
@@ -104,7 +106,7 @@ class Format:
 
     def _line(self, line: bytes, kind: str, headers: Mapping[str, str]) -> Webhook | Refused:
         try:
-            value = strict_json(line)
+            value = bounded_json(line, self._limits)
         except Malformed as error:
             return Refused(None, (FieldError("body", str(error)),), limit=error.limit)
         return self._entry(value, kind, headers, unsafe=may_exceed(line, self._limits))

@@ -47,6 +47,9 @@ class Holding:
         stop = words.opt_out
         if stop is None or self._ended(stop, (self.part.account, at.customer), until):
             return None
+        allow = words.allow if words.allow is not None and words.allow.rank > stop.rank else None
+        if allow is not None and cleared_at is not None and cleared_at >= allow.occurred_at:
+            return None  # the customer gave it, not the mailbox, if only after a move that comes late
         ended_by_leave = words.left is not None and words.left.occurred_at >= stop.occurred_at
         cleared = cleared_at is not None and cleared_at > stop.occurred_at
         return None if ended_by_leave and cleared else stop

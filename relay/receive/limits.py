@@ -28,6 +28,7 @@ class Limits:
     body_bytes_max: int = 10_000_000
     receiving_bytes_max: int = 50_000_000
     webhooks_max: int = 1_000
+    values_max: int = 200_000
     nesting_max: int = 64
     string_characters_max: int = 100_000
 
@@ -40,6 +41,7 @@ class Limits:
             body_bytes_max=process.body_bytes_max,
             receiving_bytes_max=process.receiving_bytes_max,
             webhooks_max=process.webhooks_max,
+            values_max=process.values_max,
             nesting_max=process.nesting_max,
             string_characters_max=process.string_characters_max,
         )

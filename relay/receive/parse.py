@@ -149,6 +149,21 @@ def strict_json(body: bytes) -> object:
         raise Malformed("nested far too deeply", limit="nesting") from None
 
 
+def bounded_json(body: bytes, limits: Limits) -> object:
+    """Read JSON as `strict_json` does, but not what would take many times its size in memory, and long to read.
+
+    Values are counted by the commas between them; those in texts count as well, and are few beside the limit.
+    """
+    bound_values(body.count(b","), limits)
+    return strict_json(body)
+
+
+def bound_values(separators: int, limits: Limits) -> None:
+    """Raise Malformed where as many separators as were counted stand between too many values."""
+    if separators >= limits.values_max:
+        raise Malformed(f"more than {limits.values_max} values", limit="values")
+
+
 def may_exceed(body: bytes, limits: Limits) -> bool:
     """Say whether a body is large enough to hold what `check` looks for. Most are not, and this is the hot path."""
     return (

@@ -75,6 +75,7 @@ class Process(Database):
     body_bytes_max: int = Field(default=10_000_000, ge=1_000, le=1_000_000_000)
     receiving_bytes_max: int = Field(default=50_000_000, ge=1_000, le=100_000_000_000)
     webhooks_max: int = Field(default=1_000, ge=1, le=100_000)
+    values_max: int = Field(default=200_000, ge=1_000, le=100_000_000)
     nesting_max: int = Field(default=64, ge=2, le=500)
     string_characters_max: int = Field(default=100_000, ge=1_000, le=100_000_000)
     waiting_events_max: int = Field(default=20_000, ge=100, le=10_000_000)

@@ -93,9 +93,13 @@ KEPT = (
     "select to_jsonb(t) from layout t",
     "select to_jsonb(t) from deployment t",
     "select to_jsonb(t) - 'message' from rejection t",
+    "select to_jsonb(t) - 'line' from event t",
+    "select to_jsonb(t) - 'address' from known_address t",
+    "select to_jsonb(t) from former_address t",
+    "select to_jsonb(t) from unresolved t",
     "select to_jsonb(t) from pg_stat_activity t where usename like 'relay_canary_%'",
 )
-"""What relay writes down besides the log, and what Postgres shows of its connections and queries."""
+"""What relay writes down, but for lines, known addresses and vendors' messages; and what Postgres shows of queries."""
 
 
 @dataclass

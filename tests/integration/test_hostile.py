@@ -5,6 +5,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from urllib.parse import urlsplit
@@ -20,9 +21,9 @@ AT_ONCE = 8
 ANSWERED_WITHIN_S = 10.0
 
 
-async def told(service: Served, case: Case) -> Answer:
+async def told(url: str, case: Case) -> Answer:
     """Send a case's parts, and read until the answer is whole or the other side closes."""
-    address = urlsplit(service.url)
+    address = urlsplit(url)
     reader, writer = await asyncio.open_connection(address.hostname, address.port)
     answer = Answer(b"")
     try:
@@ -66,7 +67,7 @@ async def test_hostile_requests(
 
         async def one(case: Case) -> None:
             async with nullcontext() if case.slow else turns:
-                results[case.name] = await told(service, case)
+                results[case.name] = await told(service.url, case)
 
         await asyncio.gather(*(one(case) for case in table))
         begun = perf_counter()
@@ -89,6 +90,29 @@ async def test_hostile_requests(
     by_status = Counter("closed" if answer.status is None else str(answer.status) for answer in results.values())
     figures = ", ".join(f"{count} got {status}" for status, count in sorted(by_status.items()))
     record_property("measured", f"{len(table)} hostile requests: {figures}")
+
+
+async def test_the_ops_port_has_the_same_guards(database: str, tmp_path: Path) -> None:
+    """What is no HTTP, too large or for another port gets a problem there, too, and is counted."""
+    named = {case.name: case for case in cases()}
+    async with served(database, tmp_path, {"crm": {}}) as service:
+        for name, status in {
+            "TLS hello": 400,
+            "HTTP/2 preface": 400,
+            "bare LF": 400,
+            "length and chunks": 400,
+            "chunk longer than said, later": 404,  # nobody reads it
+            "endless head": 431,
+            "many headers": 431,
+            "length of ten gigabytes": 404,
+            "method TRACE": 404,
+            "target /v1/webhooks/..": 404,
+        }.items():
+            case = replace(named[name], status=status)
+            check(await told(service.ops_url, case), case)
+        assert await count(service, "malformed") == 4
+        assert await count(service, "head_bytes") == 2
+        assert await service.in_log() == []
 
 
 async def count(service: Served, name: str) -> float:

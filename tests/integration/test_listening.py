@@ -89,7 +89,7 @@ async def answers(reader: asyncio.StreamReader) -> list[tuple[int, bytes]]:
 
 
 def split(raw: bytes) -> list[tuple[int, bytes]]:
-    """Split what came into answers. Each error has to be a problem that names its status."""
+    """Split what came into answers. Each error has to be a problem that names its status, and none tells versions."""
     found = []
     while raw:
         head, _, rest = raw.partition(b"\r\n\r\n")
@@ -99,6 +99,7 @@ def split(raw: bytes) -> list[tuple[int, bytes]]:
             continue
         length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
         body, raw = rest[:length], rest[length:]
+        assert b"aiohttp" not in head
         if status >= 400:
             assert b"content-type: application/problem+json" in head.lower(), head
             assert json.loads(body)["status"] == status

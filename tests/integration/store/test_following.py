@@ -161,6 +161,13 @@ async def test_an_opt_out_waits_and_is_resolved_in_one_transaction(log: Log) -> 
     assert (repeat.status, len(repeat.events), repeat.unresolved) == ("duplicate", 1, ())
 
 
+async def test_who_is_at_an_address_is_found_by_the_address(log: Log) -> None:
+    """A late deletion by address names no customer; the stop of who has come there since is kept."""
+    for says, occurred in ((Says(U, "i", "a"), 3), (Says(S, "i"), 1), (Says(D, None, "a"), 2)):
+        await log.follow(log.told.webhook(says, occurred))
+    assert [event[:2] for event in await log.events()][-1] == ("m3→kept", "stop")
+
+
 async def test_nobody_s_clock_moves_a_customer_into_the_future(log: Log) -> None:
     """The moments of contacts are capped by Postgres's clock, as those of events are."""
     await log.follow(log.told.webhook(Says(U, "i", "a"), timedelta(days=4000).total_seconds()))

@@ -266,3 +266,42 @@ def test_an_ignored_record_still_tells_where_its_customer_is() -> None:
     made.say(Says(S, "i"), 2)
     assert made.log == [("m2", "stop", "a", 2)]
     assert made.book.contacts[ACCOUNT, SOURCE, KEYS.contact("i")].address == "a@example.jp"
+
+
+def test_an_allow_by_id_also_counts_for_a_move_that_comes_late() -> None:
+    """The customer gave it, wherever it was; one that was said of the old address is the mailbox's own."""
+    moves = [(Says(U, "i", "a"), 1), (Says(S, "i"), 2)]
+    assert mailable(told(*moves, (Says(A, "i"), 4), (Says(U, "i", "b"), 3))) == {"b"}
+    assert mailable(told(*moves, (Says(A, None, "a"), 4), (Says(U, "i", "b"), 3))) == set()
+
+
+def test_a_late_deletion_ends_no_stop_of_the_mailbox_that_the_customer_came_to() -> None:
+    """Nobody has asked to delete that reader: a stop that was there goes on, and so does one that comes later."""
+    words = [(Says(U, "i", "b"), 2), (Says(U, "i", "a"), 4), (Says(D, "i"), 3)]
+    before = told((Says(S, None, "a"), 1), *words)
+    assert mailable(before) == set()
+    assert before.log[-2:] == [("m4→deleted", "delete", "a", 3), ("m4→kept", "stop", "a", 3.000001)]
+    assert mailable(told(*words, (Says(S, None, "a"), 1))) == set()
+
+
+def test_a_late_deletion_of_somebody_else_ends_no_stop_either() -> None:
+    """The mailbox was deleted before the customer came, by address; what the customer said before holds."""
+    assert mailable(told((Says(U, "i", "a"), 3), (Says(S, "i"), 1), (Says(D, None, "a"), 2))) == set()
+
+
+def test_a_late_stop_holds_for_who_came_after_a_leave() -> None:
+    """Another source has brought the address back, which one customer had left: the mailbox had opted out before."""
+    words = [(Says(U, "i", "a"), 1), (Says(U, "i", "b"), 3), (Says(U, None, "a"), 4)]
+    assert mailable(told(*words)) == {"a", "b"}
+    assert mailable(told(*words, (Says(S, None, "a"), 2))) == set()
+
+
+def test_a_late_stop_does_not_outdo_a_later_allow() -> None:
+    """What the mailbox was allowed after the stop counts, whoever left it since."""
+    words = [(Says(U, "i", "a"), 1), (Says(A, None, "a"), 2.5), (Says(U, "i", "b"), 3), (Says(U, "i", "a"), 4)]
+    assert mailable(told(*words, (Says(S, "i"), 2))) == {"a"}
+
+
+def test_an_opt_out_tells_where_its_customer_has_been() -> None:
+    """What is said of that address afterwards, but before the customer's next one, holds for the customer."""
+    assert mailable(told((Says(U, "i", "a"), 3), (Says(D, "i", "b"), 1), (Says(S, None, "b"), 2))) == set()

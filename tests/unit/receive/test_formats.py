@@ -242,6 +242,24 @@ def test_an_opt_out_beyond_a_limit_can_be_told(body: bytes, limit: str) -> None:
         assert (refused.message_id, refused.opt_out, refused.limit) == ("w1", True, limit)
 
 
+@pytest.mark.parametrize(("body", "kind"), [(b"[" + b"{}," * 1_000 + b"{}]", JSON), (b"\n" * 1_000, LINES)])
+def test_many_small_values_are_not_even_decoded(body: bytes, kind: str) -> None:
+    """A body that would take many times its size in memory is refused before it is read."""
+    limited = Format(Source.model_validate({"bearer_tokens": ["t"], "accounts": ["news"]}), Limits(values_max=1_000))
+    with pytest.raises(Malformed, match="more than 1000 values") as error:
+        limited.many({}, kind, body)
+    assert error.value.limit == "values"
+
+
+def test_a_line_of_many_small_values_is_refused_alone() -> None:
+    """Its neighbours are none the worse for it."""
+    limited = Format(Source.model_validate({"bearer_tokens": ["t"], "accounts": ["news"]}), Limits(values_max=1_000))
+    line = b'{"id":"w1","type":"customer.deleted","data":{"x":[' + b"1," * 1_000 + b"1]}}\n"
+    refused, good = limited.many({}, LINES, line + json.dumps(GOOD).encode())
+    assert isinstance(refused, Refused)
+    assert (refused.limit, type(good)) == ("values", Webhook)
+
+
 def test_the_limits_are_the_settings() -> None:
     """What is within the limits is read, up to the last level and character."""
     assert one(nested(LIMITS.nesting_max)).type == "customer.deleted"
