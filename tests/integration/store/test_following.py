@@ -168,6 +168,20 @@ async def test_who_is_at_an_address_is_found_by_the_address(log: Log) -> None:
     assert [event[:2] for event in await log.events()][-1] == ("m3→kept", "stop")
 
 
+async def test_a_late_stop_is_followed_from_address_to_address(log: Log) -> None:
+    """Who left the address for one that somebody else has left since: nothing of that is in the same group."""
+    moves = [("i", "a", 1), ("i", "b", 3), ("j", "b", 4), ("j", "c", 5)]
+    for who, address, occurred in moves:
+        await log.follow(log.told.webhook(Says(U, who, address), occurred))
+    await log.follow(log.told.webhook(Says(S, None, "a"), 2, "late"))
+    said = [(event[0], event[2]) for event in await log.events() if event[1] == "stop"]
+    assert said == [
+        ("late", b"a@example.jp\r\n"),
+        ("late→kept", b"b@example.jp\r\n"),
+        ("late→kept2", b"c@example.jp\r\n"),
+    ]
+
+
 async def test_nobody_s_clock_moves_a_customer_into_the_future(log: Log) -> None:
     """The moments of contacts are capped by Postgres's clock, as those of events are."""
     await log.follow(log.told.webhook(Says(U, "i", "a"), timedelta(days=4000).total_seconds()))

@@ -305,3 +305,9 @@ def test_a_late_stop_does_not_outdo_a_later_allow() -> None:
 def test_an_opt_out_tells_where_its_customer_has_been() -> None:
     """What is said of that address afterwards, but before the customer's next one, holds for the customer."""
     assert mailable(told((Says(U, "i", "a"), 3), (Says(D, "i", "b"), 1), (Says(S, None, "b"), 2))) == set()
+
+
+def test_a_stop_keeps_its_place_in_the_order_where_it_goes() -> None:
+    """What was allowed at the new address after the stop counts as it always does, leaves or not."""
+    words = [(Says(U, "j", "b"), 1), (Says(A, None, "b"), 2.5), (Says(U, "j", "c"), 2.7), (Says(U, "i", "a"), 1)]
+    assert mailable(told(*words, (Says(S, "i"), 2), (Says(U, "i", "b"), 3))) == {"b", "c"}
