@@ -9,9 +9,10 @@ proof but sends from elsewhere is a system that has moved or somebody with a sto
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from aiohttp import web
 from prometheus_client import Counter
@@ -26,7 +27,7 @@ from relay.receive.formats import Format
 from relay.receive.limits import Limits
 from relay.receive.mapping import Mapper
 from relay.receive.networks import Address, Network, Networks, sender
-from relay.receive.parse import Refused, Webhook
+from relay.receive.parse import Webhook
 from relay.receive.rate import Bucket
 from relay.receive.reading import Body
 from relay.receive.refusals import TooOften, Unauthorized, note_limit
@@ -60,16 +61,20 @@ class Entrance:
         allowed = [kind for kind, operation in TYPES.items() if operation in self.operations]
         return FieldError("type", f"this source may only send {', '.join(allowed)}")
 
-    def charged(self, entries: Iterable[Webhook | Refused]) -> Iterable[Webhook | Refused]:
-        """Return the webhooks of one request, each counted against the rate; the first has been when it was let in.
+    def charge(self, webhooks: int) -> None:
+        """Count the webhooks of one request against the rate; the first has been when it was let in.
 
-        All are counted before anything else can happen, or requests side by side would each find the same token.
+        To be called before anything else can happen, or requests side by side would each find the same token.
         """
-        if self.bucket is None:
-            return entries
-        counted = list(entries)
-        self.bucket.charge(len(counted) - 1)
-        return counted
+        if self.bucket is not None:
+            self.bucket.charge(webhooks - 1)
+
+
+class Admitted(NamedTuple):
+    """A request that was let in: where, and those of its headers that its proof says something about."""
+
+    entrance: Entrance
+    headers: Mapping[str, str]
 
 
 class Admission:
@@ -89,7 +94,7 @@ class Admission:
         self._entrances = {
             name: Entrance(
                 name,
-                Door.of(source),
+                Door.of(source).padded(settings),
                 Format(source, limits),
                 mappers[name],
                 Follower.of(settings, name, layouts, keys, mappers[name]),
@@ -104,6 +109,7 @@ class Admission:
         self._proofs = proof_headers(settings)
         self._metrics = metrics
         self._proxies = Networks(trusted_proxies)
+        self._asks_where_from = any(source.networks for source in settings.sources.values())
         self._clock = clock
 
     def named(self, source: str) -> Entrance | None:
@@ -115,16 +121,16 @@ class Admission:
         if not carries_proof(request.headers, self._proofs):
             raise Unauthorized
 
-    def admit(self, entrance: Entrance | None, request: web.Request, body: Body, now: datetime) -> Entrance:
+    def admit(self, entrance: Entrance | None, request: web.Request, body: Body, now: datetime) -> "Admitted":
         """Let in who has proof, comes from where the source sends from, and does not come too often.
 
         A source that does not exist is refused after the same work. Raises Unauthorized or TooOften.
         """
         door = self._nowhere if entrance is None else entrance.door
         covered = entrance is None or entrance.format.signatures_cover(request.headers, request.content_type)
-        opened = door.opens(request.headers, body.sent, now, inflated=body.text, signatures_cover=covered)
-        address = sender(request.remote, request.headers.getall("X-Forwarded-For", ()), self._proxies)
-        if entrance is None or not opened:
+        proof = door.proof(request.headers, body.sent, now, inflated=body.text, signatures_cover=covered)
+        address = self._sender(request)
+        if entrance is None or proof is None:
             raise Unauthorized
         if not entrance.near(address):
             sent_from = None if address is None else str(address)
@@ -134,7 +140,13 @@ class Admission:
         if wait_s is not None:
             note_limit(self._metrics, "rate")
             raise TooOften(wait_s)
-        return entrance
+        return Admitted(entrance, entrance.format.trusted(request.headers, proof))
+
+    def _sender(self, request: web.Request) -> Address | None:
+        """Find who sent a request, where any source asks for it."""
+        if not self._asks_where_from:
+            return None
+        return sender(request.remote, request.headers.getall("X-Forwarded-For", ()), self._proxies)
 
 
 def _bucket(source: Source) -> Bucket | None:

@@ -5,6 +5,9 @@ carries one or several, `v1,<base64> v1,<base64>`, so that a sender can change i
 a source are live at once for the same reason. What is not `v1` (`v1a` is the asymmetric scheme) fits no key and is
 passed over. Every comparison is constant-time, and none is left out once one fits.
 
+How long it takes must not tell which sources exist or how they prove themselves. So every door tries as many keys as
+the one with the most (`padded`), against the headers of all sources, with random keys where it has none.
+
 A body that comes compressed may have been signed before or after: a sender's library signs what it is given, and its
 HTTP client or a proxy compresses behind it. Either is good; both say the same to who inflates it.
 """
@@ -13,9 +16,11 @@ import base64
 import binascii
 import hmac
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from enum import Enum
 from secrets import token_bytes
+from typing import Any
 
 from relay.errors import FieldError
 from relay.settings import BodySignature, Secret, Settings, Source
@@ -85,6 +90,14 @@ class BodyProof:
         return _any_equal([base64.b64encode(digest) for digest in digests], [_bytes(given)])
 
 
+class Proof(Enum):
+    """What has opened a door, and with it what of a request can be trusted to come from the source."""
+
+    TOKEN = "all of it"  # noqa: S105 - says what it proves
+    SIGNATURE = "the body and the webhook's id"
+    BODY = "the body alone"
+
+
 @dataclass(frozen=True, slots=True)
 class Door:
     """What opens a source: keys and tokens, ready to compare with. Its repr tells nothing."""
@@ -111,14 +124,25 @@ class Door:
     @classmethod
     def of_nowhere(cls, settings: Settings) -> "Door":
         """Make the door of all sources that do not exist: nothing opens it, and trying takes as long as elsewhere."""
-        signatures = {
-            source.body_signature.header.lower(): BodyProof.of(source.body_signature, (token_bytes(),))
-            for source in settings.sources.values()
-            if source.body_signature is not None
-        }
-        return cls((token_bytes(),), (token_bytes(),), tuple(signatures.values()))
+        return cls((), (token_bytes(),)).padded(settings)
 
-    def opens(
+    def padded(self, settings: Settings) -> "Door":
+        """Add random keys, which nothing fits, until trying takes as long as at any other source's door."""
+        sources = settings.sources.values()
+        proofs = {proof.header.lower(): proof for proof in self.body_proofs}
+        for signature in (source.body_signature for source in sources):
+            if signature is not None:
+                header = signature.header.lower()
+                proof = proofs.setdefault(header, BodyProof.of(signature, ()))
+                proofs[header] = replace(proof, keys=_padded(proof.keys, len(signature.secrets)))
+        most = max(len(source.signing_secrets) for source in sources)
+        return Door(_padded(self.keys, most), self.tokens, tuple(proofs.values()))
+
+    def opens(self, headers: Mapping[str, str], sent: bytes, now: datetime, **how: Any) -> bool:  # noqa: ANN401 - as below
+        """Say whether the request is signed with one of the keys or bears one of the tokens (see `proof`)."""
+        return self.proof(headers, sent, now, **how) is not None
+
+    def proof(
         self,
         headers: Mapping[str, str],
         sent: bytes,
@@ -126,17 +150,20 @@ class Door:
         *,
         inflated: bytes | None = None,
         signatures_cover: bool = True,
-    ) -> bool:
-        """Say whether the request is signed with one of the keys or bears one of the tokens.
+    ) -> Proof | None:
+        """Say what proves that the request comes from the source: the best of what fits, or None.
 
         `inflated` is the body after inflation, where that is not what was `sent`. Where a signature would not cover
         all that is read of the request (`signatures_cover`), only a token opens.
         """
         bodies = (sent,) if inflated is None or inflated is sent else (sent, inflated)
         signed = self._signed(headers, bodies, now)
-        for proof in self.body_proofs:
-            signed |= proof.fits(headers, bodies)
-        return (signed & signatures_cover) | self._borne(headers)
+        fits = [proof.fits(headers, bodies) for proof in self.body_proofs]
+        if self._borne(headers):
+            return Proof.TOKEN
+        if not signatures_cover:
+            return None
+        return Proof.SIGNATURE if signed else Proof.BODY if any(fits) else None
 
     def _signed(self, headers: Mapping[str, str], bodies: Sequence[bytes], now: datetime) -> bool:
         signatures = headers.get(SIGNATURE_HEADER)
@@ -184,6 +211,10 @@ def check(settings: Settings) -> list[FieldError]:
                 except ValueError as error:
                     problems.append(FieldError(f"{path}[{index}]", str(error)))
     return problems
+
+
+def _padded(keys: tuple[bytes, ...], count: int) -> tuple[bytes, ...]:
+    return keys + tuple(token_bytes() for _ in range(count - len(keys)))
 
 
 def _keys(secrets: Iterable[Secret]) -> tuple[bytes, ...]:

@@ -7,8 +7,11 @@ at any time, which tell themselves apart by what they say they are.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
+from multidict import CIMultiDict
+
 from relay.errors import FieldError, Invalid
 from relay.receive.asked import OwnForm
+from relay.receive.auth import ID_HEADER, Proof
 from relay.receive.cloudevents import BinaryForm, StructuredForm, is_binary, is_structured
 from relay.receive.limits import Limits
 from relay.receive.parse import (
@@ -41,6 +44,22 @@ class Form(Protocol):
         """Tell the id and the type (one of relay's) of what cannot be read, as far as they are there and sound."""
 
 
+class Entries:
+    """The entries of a request that carries many: how many there are is known, each is read when its turn comes."""
+
+    __slots__ = ("_count", "_read")
+
+    def __init__(self, count: int, read: Iterator[Webhook | Refused]) -> None:
+        self._count = count
+        self._read = read
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[Webhook | Refused]:
+        return self._read
+
+
 class Format:
     """How a source writes its webhooks. `headers` are to know no case, `kind` is the media type in lower case."""
 
@@ -58,6 +77,17 @@ class Format:
         """Say whether a signature covers what is read: not where an event's type and id are headers."""
         return self._plain is not None or not is_binary(headers, kind)
 
+    def trusted(self, headers: Mapping[str, str], proof: Proof) -> Mapping[str, str]:
+        """Leave out the id in a header where only the body is proven: a recorded one must not be sent under another.
+
+        A plain source says itself in which headers it believes.
+        """
+        if proof is not Proof.BODY or self._plain is not None:
+            return headers
+        trusted = CIMultiDict(headers)
+        trusted.popall(ID_HEADER, None)
+        return trusted
+
     def one(self, headers: Mapping[str, str], kind: str, body: bytes) -> Webhook:
         """Read one webhook. Raises Malformed or InvalidWebhook, which tell the type where it can be told."""
         value = bounded_json(body, self._limits)
@@ -71,7 +101,7 @@ class Format:
         except Invalid as error:
             raise InvalidWebhook(*error.problems, type=form.told(value, headers)[1]) from None
 
-    def many(self, headers: Mapping[str, str], kind: str, body: bytes) -> Iterator[Webhook | Refused]:
+    def many(self, headers: Mapping[str, str], kind: str, body: bytes) -> "Entries":
         """Read many webhooks, each with an id in it: a JSON array, or NDJSON, of which blank lines are passed over.
 
         Raises Malformed, TooMany or Invalid for the body as a whole before anything is yielded. An entry or a line that
@@ -81,16 +111,16 @@ class Format:
             self._plain.check_many()
         seen = headers if self._plain is not None else _NO_HEADERS
         if kind in JSON_LINES:
-            bound_values(body.count(b"\n"), self._limits)
+            bound_values(max(body.count(b"\n"), body.count(b",")), self._limits)
             lines = [line for line in body.split(b"\n") if line.strip()]
             self._count(lines)
-            return (self._line(line, kind, seen) for line in lines)
+            return Entries(len(lines), (self._line(line, kind, seen) for line in lines))
         entries = bounded_json(body, self._limits)
         if not isinstance(entries, list):
             raise Invalid(FieldError("body", "expected a JSON array, or NDJSON as application/x-ndjson"))
         self._count(entries)
         unsafe = may_exceed(body, self._limits)
-        return (self._entry(entry, kind, seen, unsafe=unsafe) for entry in entries)
+        return Entries(len(entries), (self._entry(entry, kind, seen, unsafe=unsafe) for entry in entries))
 
     def _form(self, kind: str, value: object) -> Form:
         """Choose between an event and relay's own form: by what the body says of itself, too, which is signed."""

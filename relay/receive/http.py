@@ -18,7 +18,7 @@ from relay.events import Keys, Operation
 from relay.log import logger
 from relay.metrics import Metrics
 from relay.problem import unavailable
-from relay.receive.admission import Admission, Entrance
+from relay.receive.admission import Admission, Admitted, Entrance
 from relay.receive.appender import Appender
 from relay.receive.limits import Limits
 from relay.receive.networks import Network
@@ -30,7 +30,7 @@ from relay.settings import Settings
 
 log = logger(__name__)
 
-Taker = Callable[[Entrance, web.Request, Body, datetime], Awaitable[web.Response]]
+Taker = Callable[[Admitted, str, Body, datetime], Awaitable[web.Response]]
 
 
 def _now() -> datetime:
@@ -79,7 +79,7 @@ class Receiver:
                 now = self._clock()
                 admitted = self._admission.admit(entrance, request, body, now)
                 self._appender.check_room()
-                return await take(admitted, request, body, now)
+                return await take(admitted, request.content_type, body, now)
         except Unavailable:
             _count(entrance, "unavailable")
             return unavailable()
@@ -98,13 +98,16 @@ class Receiver:
         if entrance is not None and isinstance(error, Malformed | InvalidWebhook):
             self._taking.note_opt_out(entrance, error.type)
 
-    async def _take_one(self, entrance: Entrance, request: web.Request, body: Body, now: datetime) -> web.Response:
-        webhook = entrance.format.one(request.headers, request.content_type, body.text)
+    async def _take_one(self, admitted: Admitted, kind: str, body: Body, now: datetime) -> web.Response:
+        entrance, headers = admitted
+        webhook = entrance.format.one(headers, kind, body.text)
         return await self._taking.one(entrance, webhook, now)
 
-    async def _take_many(self, entrance: Entrance, request: web.Request, body: Body, now: datetime) -> web.Response:
-        entries = entrance.format.many(request.headers, request.content_type, body.text)
-        return await self._taking.many(entrance, entrance.charged(entries), now)
+    async def _take_many(self, admitted: Admitted, kind: str, body: Body, now: datetime) -> web.Response:
+        entrance, headers = admitted
+        entries = entrance.format.many(headers, kind, body.text)
+        entrance.charge(len(entries))
+        return await self._taking.many(entrance, entries, now)
 
 
 def routes(receiver: Receiver) -> list[web.RouteDef]:

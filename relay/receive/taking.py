@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from time import monotonic
 
 from aiohttp import web
 
@@ -21,8 +22,8 @@ from relay.receive.tally import RESULTS, Mapping_, Tally, each, recalled, refusa
 from relay.store.append import Known
 from relay.store.book import Became
 
-MAPPED_AT_ONCE_MAX = 50
-"""After so many webhooks of one request (some 2 ms) other requests get their turn."""
+TURN_S = 0.002
+"""A request with many webhooks is read and mapped so long (some 50 of the usual ones); then others get their turn."""
 
 NONE_TAKEN = "None of the webhooks can be taken."
 
@@ -59,16 +60,18 @@ class Taking:
     async def many(self, entrance: Entrance, entries: Iterable[Webhook | Refused], now: datetime) -> web.Response:
         """Take many webhooks: 202 with what became of each, or 422 with the same where none can be taken."""
         tally, map_ = Tally(), _mapping(entrance)
+        turn = monotonic()
         for index, entry in enumerate(entries):
             if isinstance(entry, Webhook) and (forbidden := entrance.forbids(entry)):
                 tally.forbid(index, entry, forbidden)
             else:
-                tally.add(index, entry, map_, self._stamps.next(now))
-            if index % MAPPED_AT_ONCE_MAX == MAPPED_AT_ONCE_MAX - 1:
+                tally.add(index, entry, map_, entrance.mapper, self._stamps.next(now))
+            if monotonic() - turn > TURN_S:
                 await asyncio.sleep(0)
+                turn = monotonic()
         if tally.unmapped:
-            ids = [webhook.message_id for webhook, _ in tally.unmapped.values()]
-            tally.recall(await self._known(entrance, ids), entrance.mapper)
+            ids = [unmapped.webhook.message_id for unmapped in tally.unmapped.values()]
+            tally.recall(await self._known(entrance, ids))
         tally.settle(await self._append(tally.mapped))
         self._count(entrance, tally)
         if tally.nothing_taken:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import assert_never
+from typing import NamedTuple, assert_never
 
 from relay.errors import FieldError, Invalid
 from relay.events import TYPES
@@ -100,6 +100,26 @@ def recalled(known: Sequence[Known], digest: bytes) -> str:
     return "duplicate" if all(one.digest == digest for one in known) else "conflict"
 
 
+class Heard(NamedTuple):
+    """What is kept of a webhook until its request is answered: not its data, of which a request may hold much."""
+
+    message_id: str
+    opt_out: bool
+
+    @classmethod
+    def of(cls, webhook: Webhook) -> "Heard":
+        """Keep what is needed of a webhook."""
+        return cls(webhook.message_id, TYPES[webhook.type].opt_out)
+
+
+class Unmapped(NamedTuple):
+    """A webhook that cannot be mapped, why, and the digest by which it is known if it was taken before."""
+
+    webhook: Heard
+    problems: Sequence[FieldError]
+    digest: bytes
+
+
 @dataclass(slots=True)
 class Tally:
     """The webhooks of one request: those that are mapped, with their events, and those that are refused."""
@@ -109,12 +129,12 @@ class Tally:
     fields: set[str] = field(default_factory=set)
     limits: Counter[str] = field(default_factory=Counter)
     opt_outs_refused: int = 0
-    unmapped: dict[int, tuple[Webhook, Sequence[FieldError]]] = field(default_factory=dict)
-    _mapped: list[tuple[int, Webhook, Mapped | Followed]] = field(default_factory=list)
+    unmapped: dict[int, "Unmapped"] = field(default_factory=dict)
+    _mapped: list[tuple[int, "Heard", Mapped | Followed]] = field(default_factory=list)
     _became: dict[int, Became] = field(default_factory=dict)
     _refused: dict[int, tuple[str | None, Sequence[FieldError]]] = field(default_factory=dict)
 
-    def add(self, index: int, entry: Webhook | Refused, map_: Mapping_, received_at: datetime) -> None:
+    def add(self, index: int, entry: Webhook | Refused, map_: Mapping_, mapper: Mapper, received_at: datetime) -> None:
         """Map a webhook, or note why it cannot be."""
         if isinstance(entry, Refused):
             self.opt_outs_refused += entry.opt_out
@@ -124,24 +144,24 @@ class Tally:
         try:
             mapped = map_(entry, received_at)
         except Invalid as error:
-            self.unmapped[index] = (entry, error.problems)
+            self.unmapped[index] = Unmapped(Heard.of(entry), error.problems, mapper.digest(entry))
             return
-        self._mapped.append((index, entry, mapped))
+        self._mapped.append((index, Heard.of(entry), mapped))
 
     def forbid(self, index: int, webhook: Webhook, problem: FieldError) -> None:
         """Note a webhook that its source may not send."""
         self.opt_outs_refused += TYPES[webhook.type].opt_out
         self._refuse(index, webhook.message_id, "forbidden", [problem])
 
-    def recall(self, known: Mapping[str, Sequence[Known]], mapper: Mapper) -> None:
+    def recall(self, known: Mapping[str, Sequence[Known]]) -> None:
         """Settle those that cannot be mapped: who is `known` is a duplicate or a conflict, whatever is wrong now."""
-        for index, (webhook, problems) in self.unmapped.items():
-            became = recalled(known.get(webhook.message_id, ()), mapper.digest(webhook))
+        for index, (webhook, problems, digest) in self.unmapped.items():
+            became = recalled(known.get(webhook.message_id, ()), digest)
             if became == "duplicate":
                 self.results[became] += 1
             else:
                 conflict = became == "conflict"
-                self.opt_outs_refused += TYPES[webhook.type].opt_out
+                self.opt_outs_refused += webhook.opt_out
                 self._refuse(index, webhook.message_id, became, [KNOWN_OTHERWISE] if conflict else problems)
 
     @property
@@ -157,7 +177,7 @@ class Tally:
             if problem is None:
                 self.results[RESULTS[one.status]] += 1
             else:
-                self.opt_outs_refused += TYPES[webhook.type].opt_out
+                self.opt_outs_refused += webhook.opt_out
                 self._refuse(index, webhook.message_id, RESULTS[one.status], [problem])
             if one.status == "new":
                 self.replaced.update(mapped.replaced)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 from standardwebhooks.webhooks import Webhook
 
-from relay.receive.auth import TOLERANCE_S, Door, carries_proof, check, proof_headers, sign, signing_key
+from relay.receive.auth import TOLERANCE_S, Door, Proof, carries_proof, check, proof_headers, sign, signing_key
 from relay.settings import Secret, Settings, Source
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -333,10 +333,34 @@ def test_which_headers_are_looked_at(header: str, carries: bool) -> None:  # noq
 def test_nowhere_has_a_door_that_nothing_opens() -> None:
     """The sources that do not exist are opened by nothing, and try what the others try."""
     nowhere = Door.of_nowhere(shops())
-    assert len(nowhere.keys) == len(nowhere.tokens) == 1
     assert {proof.header for proof in nowhere.body_proofs} == {"X-One-Signature", "X-Two-Signature"}
     value = base64.b64encode(hmac.digest(b"s", BODY, "sha256")).decode()
     assert not nowhere.opens({**HEADERS, "X-One-Signature": value, "Authorization": "Bearer t"}, BODY, NOW)
+
+
+def test_every_door_tries_as_much() -> None:
+    """How long a refusal takes tells neither whether a source exists nor how it proves itself."""
+    settings = Settings.model_validate(
+        {
+            "logins": {"blast": {"vendor": "blastmail", "username": "u", "password": "p", "api_key": "k"}},
+            "accounts": {"news": {"login": "blast", "columns": {"E-Mail": "email"}}},
+            "sources": {
+                "two": {"signing_secrets": ["a", "b"], "accounts": ["news"]},
+                "bearer": {"bearer_tokens": ["t"], "accounts": ["news"]},
+                "shop": {"body_signature": {"header": "X-One", "secrets": ["s", "u"]}, "accounts": ["news"]},
+                "other": {"body_signature": {"header": "X-Two", "secrets": ["s"]}, "accounts": ["news"]},
+            },
+        }
+    )
+    doors = [Door.of(source).padded(settings) for source in settings.sources.values()]
+    tried = [
+        (len(door.keys), {proof.header: len(proof.keys) for proof in door.body_proofs})
+        for door in [*doors, Door.of_nowhere(settings)]
+    ]
+    assert tried == [(2, {"X-One": 2, "X-Two": 1})] * 5
+    assert doors[1].keys != Door.of(settings.sources["bearer"]).padded(settings).keys
+    signature = sign(b"b", HEADERS["webhook-id"], HEADERS["webhook-timestamp"], BODY)
+    assert doors[0].proof({**HEADERS, "webhook-signature": signature}, BODY, NOW) is Proof.SIGNATURE
 
 
 def test_body_proofs_tell_nothing() -> None:

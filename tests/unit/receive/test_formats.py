@@ -6,10 +6,12 @@ from collections.abc import Mapping
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from multidict import CIMultiDict
 
 from relay.errors import Invalid
 from relay.events import TYPES
 from relay.receive.asked import AskedWebhook
+from relay.receive.auth import Proof
 from relay.receive.formats import Format
 from relay.receive.limits import Limits
 from relay.receive.parse import InvalidWebhook, Malformed, Refused, TooMany, Webhook
@@ -242,7 +244,10 @@ def test_an_opt_out_beyond_a_limit_can_be_told(body: bytes, limit: str) -> None:
         assert (refused.message_id, refused.opt_out, refused.limit) == ("w1", True, limit)
 
 
-@pytest.mark.parametrize(("body", "kind"), [(b"[" + b"{}," * 1_000 + b"{}]", JSON), (b"\n" * 1_000, LINES)])
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [(b"[" + b"{}," * 1_000 + b"{}]", JSON), ((b"[" + b"0," * 200 + b"0]\n") * 5, LINES), (b"\n" * 1_000, LINES)],
+)
 def test_many_small_values_are_not_even_decoded(body: bytes, kind: str) -> None:
     """A body that would take many times its size in memory is refused before it is read."""
     limited = Format(Source.model_validate({"bearer_tokens": ["t"], "accounts": ["news"]}), Limits(values_max=1_000))
@@ -251,19 +256,22 @@ def test_many_small_values_are_not_even_decoded(body: bytes, kind: str) -> None:
     assert error.value.limit == "values"
 
 
-def test_a_line_of_many_small_values_is_refused_alone() -> None:
-    """Its neighbours are none the worse for it."""
-    limited = Format(Source.model_validate({"bearer_tokens": ["t"], "accounts": ["news"]}), Limits(values_max=1_000))
-    line = b'{"id":"w1","type":"customer.deleted","data":{"x":[' + b"1," * 1_000 + b"1]}}\n"
-    refused, good = limited.many({}, LINES, line + json.dumps(GOOD).encode())
-    assert isinstance(refused, Refused)
-    assert (refused.limit, type(good)) == ("values", Webhook)
-
-
 def test_the_limits_are_the_settings() -> None:
     """What is within the limits is read, up to the last level and character."""
     assert one(nested(LIMITS.nesting_max)).type == "customer.deleted"
     assert one({**GOOD, "data": {"x": "a" * 1_000}}).data == {"x": "a" * 1_000}
+
+
+def test_an_id_that_nothing_proves_is_not_taken() -> None:
+    """A body that was recorded with its signature is the same webhook whatever header it is sent with."""
+    headers = CIMultiDict({"Webhook-ID": "other", "X-Kept": "1"})
+    trusted = FORMAT.trusted(headers, Proof.BODY)
+    assert one(GOOD, trusted).message_id == "w1"
+    assert trusted["x-kept"] == "1"
+    for proof in (Proof.TOKEN, Proof.SIGNATURE):
+        assert one(GOOD, FORMAT.trusted(headers, proof)).message_id == "other"
+    plain = format_of(plain={"id": {"header": "webhook-id"}, "type": "type"})
+    assert plain.trusted(headers, Proof.BODY) is headers
 
 
 # -- many at once ----------------------------------------------------------------------------------------------------
