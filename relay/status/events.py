@@ -15,7 +15,7 @@ from relay.status.respond import json_of, not_found
 from relay.status.standing import order, standing
 from relay.status.unresolved import unresolved_of
 from relay.status.why import Around, why_event
-from relay.store import EventKey, ToldEvent
+from relay.store import FoundEvent, ToldEvent
 
 EVENTS_MAX = 1000
 """So many events of a customer are told for each account, those that occurred last."""
@@ -27,11 +27,11 @@ async def tell_webhook(context: Context, request: web.Request, caller: Caller, _
     """`GET /v1/webhooks/{source}/{webhook_id}`: what became of it, by account, and why it is not delivered."""
     source, message_id = request.match_info["source"], request.match_info["webhook_id"]
     storable = "\0" not in source + message_id
-    keys = await context.store.find_webhook(source, message_id) if storable else []
+    found = await context.store.find_webhook(source, message_id) if storable else []
     waiting = await context.store.find_unresolved(source, message_id) if storable else []
-    if not keys and not waiting:
+    if not found and not waiting:
         raise not_found("There is no such webhook in the log.")
-    told = await context.store.tell_events(keys)
+    told = await context.store.tell_events(found)
     around = await context.around(event.account for event in told)
     told.sort(key=lambda event: (event.account, event.event_id))
     events = [_event(event, around, caller) for event in told]
@@ -46,21 +46,21 @@ async def search_customer(
     customer = context.keys.customer(asked.email)
     words = await context.store.find_words(customer)
     latest = await context.store.find_customer(customer, EVENTS_MAX + 1)
-    truncated = any(count > EVENTS_MAX for count in Counter(account for account, _ in latest).values())
-    told = sorted(await context.store.tell_events({*words, *_first(latest)}), key=order)
+    truncated = any(count > EVENTS_MAX for count in Counter(event.account for event in latest).values())
+    told = sorted(await context.store.tell_events([*words, *_first(latest)]), key=order)
     around = await context.around(event.account for event in told)
     log.info("customer_searched", events=len(told), token=caller.name)
     events = [_event(event, around, caller) for event in told]
     return json_of(answers.Customer(standings=_standings(told, around), events=events, truncated=truncated))
 
 
-def _first(keys: Iterable[EventKey]) -> Iterator[EventKey]:
+def _first(found: Iterable[FoundEvent]) -> Iterator[FoundEvent]:
     """Leave out of each account what goes beyond `EVENTS_MAX`."""
     seen: Counter[str] = Counter()
-    for account, event_id in keys:
-        seen[account] += 1
-        if seen[account] <= EVENTS_MAX:
-            yield account, event_id
+    for event in found:
+        seen[event.account] += 1
+        if seen[event.account] <= EVENTS_MAX:
+            yield event
 
 
 def _standings(told: Iterable[ToldEvent], around: Mapping[str, Around]) -> list[answers.Standing]:

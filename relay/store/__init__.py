@@ -7,8 +7,9 @@ from relay.store.following import Following
 from relay.store.lanes import Lease, Target
 from relay.store.operating import Operating
 from relay.store.settling import Settled, Settling, UploadRecord
-from relay.store.telling import EventKey, Telling
+from relay.store.telling import Telling
 from relay.store.told import (
+    FoundEvent,
     ToldBatch,
     ToldCursor,
     ToldEvent,
@@ -23,7 +24,7 @@ from relay.store.unresolved import Waiting
 __all__ = [
     "Appended",
     "Cut",
-    "EventKey",
+    "FoundEvent",
     "LayoutColumns",
     "Lease",
     "Settled",

@@ -1,15 +1,27 @@
 """Telling: what operators ask of the log. No query here walks over it: each begins at a key or at a cursor."""
 
 from collections.abc import Iterable
+from dataclasses import fields
+from operator import attrgetter
+
+import asyncpg
 
 from relay.batches import BatchState
 from relay.errors import ConservationBroken
 from relay.events import EventState, Operation, message_ids
 from relay.store.database import Database
-from relay.store.told import ToldBatch, ToldCursor, ToldEvent, ToldLane, ToldRejection, ToldUpload, Unsettled
+from relay.store.told import (
+    FoundEvent,
+    ToldBatch,
+    ToldCursor,
+    ToldEvent,
+    ToldLane,
+    ToldRejection,
+    ToldUpload,
+    Unsettled,
+)
 
-EventKey = tuple[str, int]
-"""An account and an event's id."""
+_FOUND = attrgetter(*(field.name for field in fields(FoundEvent)))
 
 _ID_MAX = 2**63 - 1
 
@@ -17,35 +29,31 @@ _ID_MAX = 2**63 - 1
 class Telling(Database):
     """Reads for the status API and the metrics."""
 
-    async def find_webhook(self, source: str, message_id: str) -> list[EventKey]:
+    async def find_webhook(self, source: str, message_id: str) -> list[FoundEvent]:
         """Find a webhook's events, by account; behind each the last one that relay appended again, if any.
 
         Those are among them that were added because its customer has another address than before.
         """
-        rows = await self.fetch("find_webhook", source, message_ids(message_id))
-        return [(row["account"], row["id"]) for row in rows]
+        return _found(await self.fetch("find_webhook", source, message_ids(message_id)))
 
-    async def find_customer(self, customer: bytes, limit: int) -> list[EventKey]:
+    async def find_customer(self, customer: bytes, limit: int) -> list[FoundEvent]:
         """Find a customer's events in every account that ever was, up to `limit` in each, the latest occurred first."""
-        rows = await self.fetch("find_customer", customer, limit)
-        return [(row["account"], row["id"]) for row in rows]
+        return _found(await self.fetch("find_customer", customer, limit))
 
-    async def find_words(self, customer: bytes) -> list[EventKey]:
+    async def find_words(self, customer: bytes) -> list[FoundEvent]:
         """Find what says how a customer stands: by account the last upsert or delete, permission word, and delete."""
-        rows = await self.fetch("find_words", customer)
-        return [(row["account"], row["id"]) for row in rows]
+        return _found(await self.fetch("find_words", customer))
 
-    async def tell_events(self, events: Iterable[EventKey]) -> list[ToldEvent]:
-        """Tell what became of events, in no order. An unknown one is left out."""
-        wanted = sorted(events)  # neighbours in the log share pages, which may have to come from the disk
-        rows = await self.fetch("tell_events", [account for account, _ in wanted], [number for _, number in wanted])
+    async def tell_events(self, events: Iterable[FoundEvent]) -> list[ToldEvent]:
+        """Tell what became of events, each once, in no order."""
+        found = {(event.account, event.event_id): event for event in events}
+        asked = [found[key] for key in sorted(found)]  # neighbours share pages, which may have to come from the disk
+        columns = attrgetter("account"), attrgetter("event_id"), attrgetter("operation"), attrgetter("again_of")
+        rows = await self.fetch("tell_events", *([column(event) for event in asked] for column in columns))
         lost = [row["event_id"] for row in rows if row["state"] is None]
         if lost:
             raise ConservationBroken(f"events {lost[:10]} are neither waiting nor superseded nor in a batch")
-        return [
-            ToldEvent(**{**row, "operation": Operation(row["operation"]), "state": EventState(row["state"])})
-            for row in rows
-        ]
+        return [_told(found[row["account"], row["event_id"]], row) for row in rows]
 
     async def tell_batches(
         self,
@@ -115,3 +123,12 @@ class Telling(Database):
         """Count the dead letters of some accounts: what a failed or unconfirmed batch holds, and refused lines."""
         rows = await self.fetch("tell_dead_letters", list(accounts))
         return {row["account"]: row["dead_letters"] for row in rows}
+
+
+def _found(rows: Iterable[asyncpg.Record]) -> list[FoundEvent]:
+    return [FoundEvent(**{**row, "operation": Operation(row["operation"])}) for row in rows]
+
+
+def _told(event: FoundEvent, row: asyncpg.Record) -> ToldEvent:
+    became = {name: value for name, value in row.items() if name not in ("account", "event_id")}
+    return ToldEvent(*_FOUND(event), **{**became, "state": EventState(row["state"])})

@@ -11,13 +11,8 @@ from relay.events import EventState, Operation
 
 
 @dataclass(frozen=True, slots=True)
-class ToldEvent:
-    """One event and what became of it.
-
-    `source` and `message_id` are its webhook's, or relay's own where `again_of` names the original. `batch_id` is its
-    latest batch that is not replaced, `uploaded_at` when the last upload of that began, `settled_at` when it ended.
-    `line` and `message` are set where the vendor refused its line; the message may repeat the customer's data.
-    """
+class FoundEvent:
+    """One event. `source` and `message_id` are its webhook's, or relay's own where `again_of` names the original."""
 
     account: str
     event_id: int
@@ -27,6 +22,17 @@ class ToldEvent:
     occurred_at: datetime
     received_at: datetime
     again_of: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ToldEvent(FoundEvent):
+    """One event and what became of it.
+
+    `batch_id` is its latest batch that is not replaced, `uploaded_at` when the last upload of that began, `settled_at`
+    when it ended. `line` and `message` are set where the vendor refused its line; the message may repeat the customer's
+    data.
+    """
+
     state: EventState
     superseded_by: int | None
     retried_as: int | None

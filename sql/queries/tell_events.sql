@@ -1,6 +1,6 @@
--- Tell what became of events, given by account and id. An event's state is the first that fits, so it has exactly one.
-select e.account, e.id as event_id, e.source, e.message_id, e.operation, e.occurred_at, e.received_at, e.again_of,
-       s.by_event_id as superseded_by, again.id as retried_as,
+-- Tell what became of events that were found: account, id, operation and again_of are given, so that none is read twice.
+-- An event's state is the first that fits, so it has exactly one.
+select e.account, e.id as event_id, s.by_event_id as superseded_by, again.id as retried_as,
        b.id as batch_id, coalesce(b.reason, '') as batch_reason, u.started_at as uploaded_at, b.ended_at as settled_at,
        coalesce(b.dismissed_at, r.dismissed_at) is not null as dismissed,
        r.line, r.message,
@@ -12,8 +12,7 @@ select e.account, e.id as event_id, e.source, e.message_id, e.operation, e.occur
            when r.line is not null then 'rejected'
            else b.state
        end as state
-from unnest($1::text[], $2::bigint[]) as n(account, id)
-join event e on e.account = n.account and e.id = n.id
+from unnest($1::text[], $2::bigint[], $3::text[], $4::bigint[]) as e(account, id, operation, again_of)
 left join cursor c on c.account = e.account and c.operation = e.operation
 left join superseded s on s.account = e.account and s.event_id = e.id
 left join lateral (
