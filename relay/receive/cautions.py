@@ -3,37 +3,42 @@
 from collections.abc import Iterator
 
 from relay.errors import FieldError
-from relay.settings import Secret, Settings, Source
+from relay.receive.auth import signing_key
+from relay.settings import Settings, Source
 
-SECRET_CHARACTERS_MIN = 16
-"""Of random letters and digits: 95 bits. Whoever may try from anywhere tries shorter ones until one fits."""
+KEY_BYTES_MIN = 16
+"""Whoever has seen one signed request tries shorter keys in peace, at home, until one fits."""
 
-_SHORT = (
-    f"has fewer than {SECRET_CHARACTERS_MIN} characters, so that it can be guessed: `openssl rand -hex 32` makes one"
-)
-_OPEN = (
-    "with its secret anybody can send from anywhere and as fast as they like: `networks`, `webhooks_per_s` limit that"
-)
+TOKEN_CHARACTERS_MIN = 16
+"""Of random letters and digits: 95 bits."""
+
+_MAKE_ONE = "`openssl rand -hex 32` makes one"
+_SHORT_KEY = f"is a key of fewer than {KEY_BYTES_MIN} bytes, so that it can be guessed: take 24 or more; {_MAKE_ONE}"
+_SHORT_TOKEN = f"has fewer than {TOKEN_CHARACTERS_MIN} characters, so that it can be guessed: {_MAKE_ONE}"
 
 
 def cautions(settings: Settings) -> list[FieldError]:
-    """Name what should be otherwise: short secrets, and sources with neither networks nor a rate."""
-    found = []
-    for name, source in settings.sources.items():
-        for path, secret in _secrets(source):
-            if len(secret.value) < SECRET_CHARACTERS_MIN:
-                found.append(FieldError(f"sources.{name}.{path}", _SHORT))
-        if not source.networks and source.webhooks_per_s is None:
-            found.append(FieldError(f"sources.{name}", _OPEN))
-    return found
+    """Name the secrets that should be longer. Those that cannot work at all are told elsewhere, as mistakes."""
+    return [
+        FieldError(f"sources.{name}.{path}", problem)
+        for name, source in settings.sources.items()
+        for path, problem in (*_short_keys(source), *_short_tokens(source))
+    ]
 
 
-def _secrets(source: Source) -> Iterator[tuple[str, Secret]]:
+def _short_keys(source: Source) -> Iterator[tuple[str, str]]:
     body = () if source.body_signature is None else source.body_signature.secrets
-    listed = {
-        "signing_secrets": source.signing_secrets,
-        "bearer_tokens": source.bearer_tokens,
-        "body_signature.secrets": body,
-    }
-    for path, secrets in listed.items():
-        yield from ((f"{path}[{index}]", secret) for index, secret in enumerate(secrets))
+    for path, secrets in (("signing_secrets", source.signing_secrets), ("body_signature.secrets", body)):
+        for index, secret in enumerate(secrets):
+            try:
+                key = signing_key(secret.value)
+            except ValueError:
+                continue
+            if len(key) < KEY_BYTES_MIN:
+                yield f"{path}[{index}]", _SHORT_KEY
+
+
+def _short_tokens(source: Source) -> Iterator[tuple[str, str]]:
+    for index, token in enumerate(source.bearer_tokens):
+        if len(token.value) < TOKEN_CHARACTERS_MIN:
+            yield f"bearer_tokens[{index}]", _SHORT_TOKEN

@@ -81,10 +81,11 @@ def _options(args: argparse.Namespace) -> SendOptions:
 def _secret(option: str, name: str | None) -> Secret | None:
     if name is None:
         return None
-    if not os.environ.get(name):
+    value = os.environ.get(name, "").rstrip("\r\n")  # as the service reads its own
+    if not value:
         told = name if re.fullmatch("[A-Z][A-Z0-9_]*", name) else "of this name"  # or somebody gave the secret itself
         raise SettingsError([FieldError(option, f"the environment has no variable {told}, or it is empty")])
-    return Secret(os.environ[name])
+    return Secret(value)
 
 
 def _moment(text: str) -> datetime:

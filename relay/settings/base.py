@@ -35,15 +35,25 @@ class Secret:
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: type, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """Take a string, `{ env = "NAME" }` or `{ file = "path" }`; the environment comes with the context."""
+        """Take a string, `{ env = "NAME" }` or `{ file = "path" }`; the environment comes with the context.
+
+        Line ends behind it do not count; other white space around it is a mistake.
+        """
         return core_schema.with_info_plain_validator_function(cls._resolve)
 
     @classmethod
     def _resolve(cls, given: object, info: core_schema.ValidationInfo) -> "Secret":
         if isinstance(given, Secret):
             return given
-        text = cls._look_up(given, (info.context or {}).get("env", {}))
-        if not text:
+        text = cls._look_up(given, (info.context or {}).get("env", {})).rstrip("\r\n")
+        if text.strip() and text != text.strip():  # which no header brings, so that nothing would ever fit
+            raise ValueError("a secret may not begin or end with white space")
+        return cls.whole(text)
+
+    @classmethod
+    def whole(cls, text: str) -> "Secret":
+        """Take a text with the white space at its ends; raises ValueError where there is nothing else, or no UTF-8."""
+        if not text.strip():
             raise ValueError("a secret may not be empty")
         if _SURROGATE.search(text):  # an environment's bytes that are no UTF-8
             raise ValueError("a secret must be UTF-8")
@@ -61,7 +71,7 @@ class Secret:
                 return env[name]
             case {"file": str(name), **rest} if not rest:
                 try:
-                    return Path(name).read_text(encoding="utf-8").rstrip("\r\n")
+                    return Path(name).read_text(encoding="utf-8")
                 except (OSError, ValueError) as error:
                     told = name if _PATH.fullmatch(name) else "of this name"
                     raise ValueError(f"cannot read the file {told}: {type(error).__name__}") from None

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
 
 import jmespath
-from jmespath.exceptions import JMESPathError
+from jmespath.exceptions import JMESPathError, LexerError
 from jmespath.functions import Functions
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
@@ -29,11 +29,18 @@ def compiles(path: str) -> None:
     try:
         unknown = sorted(set(_functions(jmespath.compile(path).parsed)) - Functions.FUNCTION_TABLE.keys())
     except JMESPathError as error:
-        raise ValueError(f"neither a dotted path nor JMESPath: {error}") from None
+        raise ValueError(f"neither a dotted path nor JMESPath: {_in_one_line(error)}") from None
     except RecursionError:
         raise ValueError("neither a dotted path nor JMESPath: nested too deeply") from None
     if unknown:
         raise ValueError(f"JMESPath has no function {unknown[0]}")
+
+
+def _in_one_line(error: JMESPathError) -> str:
+    """Say what is wrong without the drawing of it that JMESPath adds."""
+    told = str(error).partition("\n")[0].removesuffix(", for expression:").rstrip(":")
+    at = f" at column {error.lexer_position}" if isinstance(error, LexerError) else ""
+    return (told.partition("expression: ")[2] or told) + at
 
 
 def _functions(node: Mapping[str, Any]) -> Iterator[str]:

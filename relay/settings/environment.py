@@ -2,16 +2,26 @@
 
 import re
 from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network, collapse_addresses
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from relay.errors import FieldError, SettingsError
 from relay.events import Keys
 from relay.settings.base import Model, Secret
-from relay.settings.mistakes import mistakes
-from relay.settings.sources import Network
+from relay.settings.mistakes import CONTRADICTION, mistakes
+from relay.settings.sources import Network, network
 
 SECRET_BYTES_MIN = 16
 """A deployment's secret shorter than this could be guessed, and with it every customer's hash."""
@@ -27,9 +37,42 @@ def _lower(given: object) -> object:
     return given.lower() if isinstance(given, str) else given
 
 
+def _whole(given: object) -> object:
+    """Take the key as it is in the environment: a stray blank at its end has hashed customers from the first day on."""
+    return Secret.whole(given) if isinstance(given, str) else given
+
+
 def _split(given: object) -> object:
     """Take a list in one variable: networks with commas between."""
-    return [part.strip() for part in given.split(",")] if isinstance(given, str) else given
+    if not isinstance(given, str):
+        return given
+    found, problems = [], []
+    for number, entry in enumerate(map(str.strip, given.split(",")), 1):
+        try:
+            found.append(network(entry))
+        except ValueError as error:
+            problems.append(f"entry {number}: {error}" if entry else f"entry {number} is empty")
+    if problems:
+        raise ValueError(f"{'; '.join(problems)}; expected networks with commas between")
+    return found
+
+
+_MAPPED = IPv6Network("::ffff:0:0/96")
+"""IPv4 as sockets that speak IPv6 show it."""
+
+
+def _not_everywhere(networks: tuple[Network, ...]) -> tuple[Network, ...]:
+    """Refuse to trust every address: the left-most in X-Forwarded-For, which the sender wrote, would be believed."""
+    six = [one for one in networks if isinstance(one, IPv6Network)]
+    four = [one for one in networks if isinstance(one, IPv4Network)]
+    four += [IPv4Network((one[0].packed[12:], one.prefixlen - 96)) for one in six if one.subnet_of(_MAPPED)]
+    everywhere = IPv4Network("0.0.0.0/0"), IPv6Network("::/0")
+    if everywhere[0] in collapse_addresses(four) or everywhere[1] in collapse_addresses(six):
+        raise ValueError("trusts every address, and so what senders write into X-Forwarded-For; name the proxies alone")
+    return networks
+
+
+Proxies = Annotated[tuple[Network, ...], BeforeValidator(_split), AfterValidator(_not_everywhere)]
 
 
 class Database(Model):
@@ -54,7 +97,7 @@ class Database(Model):
 class Process(Database):
     """What one process needs to know before it reads the TOML file. Each field is a variable: `port` is RELAY_PORT."""
 
-    secret_key: Secret
+    secret_key: Annotated[Secret, BeforeValidator(_whole)]
     config: Path = Path("relay.toml")
     spool_dir: Path = Path("/var/spool/relay")
     host: str = "0.0.0.0"  # noqa: S104 - webhooks come from other machines
@@ -66,14 +109,14 @@ class Process(Database):
     lease_s: float = Field(default=60.0, ge=5, le=3600)
     uploads_max: int = Field(default=100, ge=1, le=1000)
     database_statement_cache: int = Field(default=100, ge=0, le=10_000)
-    trusted_proxies: Annotated[tuple[Network, ...], BeforeValidator(_split)] = ()
+    trusted_proxies: Proxies = ()
     connections_max: int = Field(default=1_000, ge=10, le=100_000)
     head_bytes_max: int = Field(default=16_384, ge=1_024, le=1_000_000)
     head_timeout_s: float = Field(default=10.0, gt=0, le=600)
     body_timeout_s: float = Field(default=30.0, gt=0, le=600)
-    webhook_bytes_max: int = Field(default=1_000_000, ge=1_000, le=1_000_000_000)
     body_bytes_max: int = Field(default=10_000_000, ge=1_000, le=1_000_000_000)
-    receiving_bytes_max: int = Field(default=50_000_000, ge=1_000, le=100_000_000_000)
+    webhook_bytes_max: int = Field(default=1_000_000, ge=1_000, le=1_000_000_000)
+    receiving_bytes_max: int = Field(default=50_000_000, ge=1_000, le=100_000_000_000, validate_default=True)
     webhooks_max: int = Field(default=1_000, ge=1, le=100_000)
     values_max: int = Field(default=200_000, ge=1_000, le=100_000_000)
     nesting_max: int = Field(default=64, ge=2, le=500)
@@ -86,6 +129,22 @@ class Process(Database):
         if len(key.value.encode()) < SECRET_BYTES_MIN:
             raise ValueError(f"should have {SECRET_BYTES_MIN} bytes or more; {_MAKE_A_KEY}")
         return key
+
+    @field_validator("webhook_bytes_max")
+    @classmethod
+    def _within_a_body(cls, most: int, info: ValidationInfo) -> int:
+        """Refuse what has no effect; the default is simply lowered with the other."""
+        if most > info.data.get("body_bytes_max", most):
+            raise ValueError("is more than RELAY_BODY_BYTES_MAX, which holds for every body")
+        return most
+
+    @field_validator("receiving_bytes_max")
+    @classmethod
+    def _at_least_a_body(cls, most: int, info: ValidationInfo) -> int:
+        if most < info.data.get("body_bytes_max", most):
+            told = f"({most:,}) is less than RELAY_BODY_BYTES_MAX; should be at least five times as much"
+            raise PydanticCustomError(CONTRADICTION, "{told}", {"told": told})
+        return most
 
     @property
     def keys(self) -> Keys:
@@ -140,6 +199,8 @@ def _read(model: type[_Read], env: Mapping[str, str]) -> _Read:
 
 
 def _helpful(problem: FieldError, given: Mapping[str, object]) -> FieldError:
+    if problem.field in Process.model_fields:  # pydantic's name for a default that does not go with what was given
+        return FieldError(f"RELAY_{problem.field.upper()}", problem.message)
     value = given.get(problem.field)
     if value is None:
         return FieldError(problem.field, _NOT_SET[problem.field])

@@ -15,8 +15,14 @@ _PATTERNS = {
     "[key]": "a name has up to 63 lower-case letters, digits, `-` and `_`, and begins with a letter or digit",
     "base_url": "should be an http:// or https:// URL without a query",
     "sha256": "should be the SHA-256 of a token as 64 lower-case hex digits",
+    "header": "should be the name of a header: up to 100 letters, digits and !#$%&'*+.^_`|~-",
 }
 """What a pattern means, by the last part of the place that it stands at."""
+
+CONTRADICTION = "contradiction"
+"""The type of a mistake about a default that does not go with what was given."""
+
+_OF_WHAT_IS_NOT_THERE = frozenset({"missing", CONTRADICTION})
 
 KnownKeys = Callable[[tuple[str | int, ...]], Iterable[str]]
 
@@ -63,7 +69,7 @@ def _path(detail: ErrorDetails, given: Any) -> tuple[str | int, ...]:  # noqa: A
         written = part in node if isinstance(node, Mapping) else isinstance(node, list) and isinstance(part, int)
         if written:
             node = node[part]
-        if written or (detail["type"] == "missing" and number == len(detail["loc"])):
+        if written or (detail["type"] in _OF_WHAT_IS_NOT_THERE and number == len(detail["loc"])):
             path.append(part)
     return tuple(path)
 
@@ -80,9 +86,13 @@ def _message(detail: ErrorDetails, path: tuple[str | int, ...], known_keys: Know
         case "too_short":
             message = "needs at least one"
         case "string_pattern_mismatch":
-            message = _PATTERNS[str(detail["loc"][-1])]
+            message = _PATTERNS.get(str(detail["loc"][-1]), "is not written as it should be")
         case "value_error":
             message = str(context["error"])
+        case "tuple_type" | "frozen_set_type" | "list_type":
+            message = 'should be a list, as in ["…"]'
+        case "dict_type" | "model_type" | "model_attributes_type" | "mapping_type":
+            message = "should be a table, as in { … = … }"
         case _:
             message = detail["msg"].removeprefix("Input ")
     return message

@@ -154,6 +154,18 @@ def test_several_mistakes_of_one_field_are_all_told(tmp_path: Path) -> None:
         ),
         ("[logins.blast]", "[logins.Blast]", "logins.Blast", "a name has up to 63 lower-case letters"),
         ("[sources.crm]", "[sources.relay]", "sources.relay", "is what relay calls itself"),
+        (
+            "[sources.crm]",
+            '[sources.crm]\nplain = { id = { header = "X-{}" }, type = "t" }',
+            "sources.crm.plain.id.header",
+            "should be the name of a header",
+        ),
+        (
+            "[sources.crm]",
+            '[sources.crm]\nbody_signature = { header = "", secrets = ["s3cret"] }',
+            "sources.crm.body_signature.header",
+            "should be the name of a header",
+        ),
         ("0000", "", "api.tokens.ops.sha256", "should be the SHA-256 of a token"),
         ('"E-Mail" = "email"', "", "accounts.newsletter", "exactly one column must have the path of the address"),
         (
@@ -177,6 +189,41 @@ def test_several_mistakes_of_one_field_are_all_told(tmp_path: Path) -> None:
         ),
         ('"氏名"', '"𠮷"', "accounts.newsletter.columns", "has no Shift_JIS (CP932) form"),
         ('{ env = "HAIHAI_PASSWORD" }', "7", "logins.haihai.transport_password", 'expected { env = "NAME" }'),
+        *(
+            ("[sources.crm]", f"[sources.crm]\n{line}", f"sources.crm.{field}", message)
+            for line, field, message in [
+                ("networks = []", "networks", "needs at least one; leave it out to allow all"),
+                ('networks = "10.0.0.0/8"', "networks", 'should be a list, as in ["…"]'),
+                ("networks = [167772160]", "networks[0]", 'is no network, as "10.0.0.0/8"'),
+                ('networks = ["::/0", "s3cret"]', "networks[1]", 'is no network, as "10.0.0.0/8"'),
+                ('networks = ["fe80::%s3cret/64"]', "networks[0]", "is no network"),
+                ('networks = ["10.0.0.0/33"]', "networks[0]", "is no network"),
+                (
+                    'networks = ["::1", "10.0.0.1/8"]',
+                    "networks[1]",
+                    "10.0.0.1/8 has host bits set; did you mean 10.0.0.0/8?",
+                ),
+                ("operations = []", "operations", "needs at least one"),
+                ('operations = "upsert"', "operations", 'should be a list, as in ["…"]'),
+                ("body_signature = 7", "body_signature", "should be a table"),
+                ("plain = []", "plain", "should be a table"),
+                ("types = 1", "types", "should be a table"),
+                ('plain = { id = 7, type = "t" }', "plain.id", "expected a path into the body, or { header"),
+                ('plain = { id = "[", type = "t" }', "plain.id", "JMESPath: Incomplete expression"),
+                ('plain = { id = "a ]", type = "t" }', "plain.id", 'Parse error at column 2, token "]" (RBRACKET)'),
+                ('plain = { id = "a.$", type = "t" }', "plain.id", "JMESPath: Unknown token $ at column 2"),
+                (
+                    'plain = { id = "i", type = "t", time_format = "unix" }',
+                    "plain.time_format",
+                    "has no effect without `time`",
+                ),
+                ("webhooks_per_s = 1e-310", "webhooks_per_s", "should be greater than or equal to 0.001"),
+                ("webhooks_per_s = nan", "webhooks_per_s", "should be a finite number"),
+                ("webhooks_burst = 5", "webhooks_burst", "has no effect without `webhooks_per_s`"),
+            ]
+        ),
+        ('login = "blast"', 'login = "blast"\nflush_after_s = []', "accounts.newsletter.flush_after_s", "valid number"),
+        ('"氏名" = "name"', '"氏名" = 7', 'accounts.newsletter.columns."氏名"', "should be a table"),
         ("BLASTMAIL_PASSWORD", "NO_SUCH", "logins.blast.password", "the environment has no variable NO_SUCH"),
         ("API_KEY_FILE", "/no/such", "logins.blast.api_key", "cannot read the file /no/such: FileNotFoundError"),
     ],
@@ -185,6 +232,59 @@ def test_each_mistake_says_where_and_what(tmp_path: Path, old: str, new: str, fi
     """The path is the one in the file, and the message says what was expected or probably meant."""
     found = problems(tmp_path, (old, new))
     assert message in found[field]
+    assert "\n" not in found[field]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'networks = ["0.0.0.0/0", "::/0", "192.0.2.1", "2001:db8::/32"]',
+        'operations = ["delete"]',
+        "webhooks_per_s = 0.001\nwebhooks_burst = 1",
+        'plain = { id = "i", type = "t", time_format = "iso8601" }',
+        'plain = { id = "i", type = "t", time = { header = "T" }, time_format = "unix" }',
+        'without_address = "skip"',
+    ],
+)
+def test_what_is_near_a_mistake_and_none(tmp_path: Path, line: str) -> None:
+    """The rules refuse no more than they should: who writes that anywhere is allowed means it."""
+    assert read(tmp_path, EXAMPLE.replace("[sources.crm]", f"[sources.crm]\n{line}")).sources.keys() == {"crm"}
+
+
+_STRAY = "a secret may not begin or end with white space"
+_EMPTY = "a secret may not be empty"
+
+
+@pytest.mark.parametrize("kind", ["env", "file", "string"])
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("s3cret", None),
+        ("s3cret\n", None),
+        ("s3cret with blanks\r\n\n", None),
+        ("", _EMPTY),
+        ("\n", _EMPTY),
+        (" \t\u3000", _EMPTY),
+        (" s3cret", _STRAY),
+        ("s3cret ", _STRAY),
+        ("s3cret\t\n", _STRAY),
+        ("\ns3cret", _STRAY),
+        ("s3cret\u3000", _STRAY),
+    ],
+)
+def test_white_space_around_secrets(tmp_path: Path, kind: str, text: str, expected: str | None) -> None:
+    """Line ends behind a secret are left out, wherever it is; what else a header would never bring is a mistake."""
+    (tmp_path / "secret").write_bytes(text.encode())
+    given = {"file": str(tmp_path / "secret")} if kind == "file" else {"env": "STRAY"}
+    written = json.dumps(text) if kind == "string" else f"{{ {kind} = {json.dumps(given[kind])} }}"
+    changed = EXAMPLE.replace('{ env = "CRM_WEBHOOK_SECRET" }', written)
+    env = {**ENV, "STRAY": text}
+    if expected is None:
+        assert read(tmp_path, changed, env).sources["crm"].signing_secrets[0].value == text.rstrip("\r\n")
+        return
+    with pytest.raises(SettingsError) as caught:
+        read(tmp_path, changed, env)
+    assert [str(problem) for problem in caught.value.problems] == [f"sources.crm.signing_secrets[0]: {expected}"]
 
 
 @pytest.mark.parametrize(
@@ -280,6 +380,74 @@ def test_secrets_come_from_files_too(tmp_path: Path) -> None:
     assert found.database_url.value == "postgresql://relay@localhost/relay"
     assert found.keys.secret == b"k" * 16
     assert refused(files | PROCESS).keys() == {"RELAY_DATABASE_URL", "RELAY_SECRET_KEY"}
+
+
+def test_the_key_stays_as_it_is() -> None:
+    """A blank or line end at the end of the key hashed customers from the first day on; blanks alone are no key."""
+    for key in ("k" * 16 + "\n", " " + "k" * 16):
+        assert process(PROCESS | {"RELAY_SECRET_KEY": key}).keys.secret == key.encode()
+    assert refused(PROCESS | {"RELAY_SECRET_KEY": " " * 16}) == {"RELAY_SECRET_KEY": _EMPTY}
+    url = PROCESS["RELAY_DATABASE_URL"]
+    assert process(PROCESS | {"RELAY_DATABASE_URL": url + "\n"}).database_url.value == url
+
+
+@pytest.mark.parametrize(
+    ("given", "messages"),
+    [
+        ("10.0.0.0/8,", ["entry 2 is empty", "networks with commas between"]),
+        ("10.0.0.0/8; s3cret/8", ["entry 1: is no network", "networks with commas between"]),
+        ("::1, 10.0.0.1/8, x", ["entry 2: 10.0.0.1/8 has host bits set; did you mean 10.0.0.0/8?", "entry 3: is no"]),
+        ("167772160", ["entry 1: is no network"]),
+        ("10.0.0.0/8,0.0.0.0/0", ["trusts every address", "X-Forwarded-For"]),
+        ("::/0", ["trusts every address"]),
+        ("::ffff:0:0/96", ["trusts every address"]),
+        ("0.0.0.0/1,128.0.0.0/1", ["trusts every address"]),
+    ],
+)
+def test_trusted_proxies_that_cannot_be_meant(given: str, messages: list[str]) -> None:
+    """Each entry that is no network is named by its place; to trust everybody is to believe what senders write."""
+    found = refused(PROCESS | {"RELAY_TRUSTED_PROXIES": given})
+    assert found.keys() == {"RELAY_TRUSTED_PROXIES"}
+    assert all(message in found["RELAY_TRUSTED_PROXIES"] for message in messages)
+
+
+def test_trusted_proxies() -> None:
+    """Networks with commas between, and single addresses."""
+    found = process(PROCESS | {"RELAY_TRUSTED_PROXIES": "10.0.0.0/8, 192.0.2.1 ,2001:db8::/32,::ffff:a01:0/112"})
+    assert [str(one) for one in found.trusted_proxies] == [
+        "10.0.0.0/8",
+        "192.0.2.1/32",
+        "2001:db8::/32",
+        "::ffff:a01:0/112",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "field", "message"),
+    [
+        ({"WEBHOOK": 2_000_000, "BODY": 1_000_000}, "WEBHOOK", "is more than RELAY_BODY_BYTES_MAX"),
+        ({"WEBHOOK": 10_000_001}, "WEBHOOK", "is more than RELAY_BODY_BYTES_MAX"),
+        ({"RECEIVING": 1_000_000}, "RECEIVING", "(1,000,000) is less than RELAY_BODY_BYTES_MAX"),
+        ({"BODY": 60_000_000}, "RECEIVING", "(50,000,000) is less than RELAY_BODY_BYTES_MAX"),
+        ({"BODY": 60_000_000, "RECEIVING": 59_999_999}, "RECEIVING", "(59,999,999) is less than RELAY_BODY_BYTES_MAX"),
+    ],
+)
+def test_sizes_that_contradict_each_other(sizes: dict[str, int], field: str, message: str) -> None:
+    """A limit that another one makes meaningless is told, by its name and with all other mistakes."""
+    given = {f"RELAY_{name}_BYTES_MAX": str(size) for name, size in sizes.items()}
+    found = refused({**PROCESS, **given, "RELAY_PORT": "70000"})
+    assert found.keys() == {f"RELAY_{field}_BYTES_MAX", "RELAY_PORT"}
+    assert message in found[f"RELAY_{field}_BYTES_MAX"]
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [{"BODY": 500_000}, {"WEBHOOK": 10_000_000}, {"BODY": 50_000_000}, {"BODY": 60_000_000, "RECEIVING": 60_000_000}],
+)
+def test_sizes_that_go_together(sizes: dict[str, int]) -> None:
+    """Equal sizes do; and the default for a webhook is lowered with that for all bodies."""
+    found = process(PROCESS | {f"RELAY_{name}_BYTES_MAX": str(size) for name, size in sizes.items()})
+    assert found.body_bytes_max == sizes.get("BODY", 10_000_000)
 
 
 def test_nothing_set_says_what_to_do() -> None:
