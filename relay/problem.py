@@ -81,10 +81,10 @@ def problem_of(told: Heading, headers: Mapping[str, str] | None = None) -> web.R
     return web.Response(status=told.status, body=body, content_type=CONTENT_TYPE, headers=headers)
 
 
-def unavailable() -> web.Response:
+def unavailable(detail: str = UNAVAILABLE) -> web.Response:
     """Answer 503: nothing is known to be safe in Postgres, so the caller has to send it again, some seconds later."""
     retry_after_s = secrets.choice(RETRY_AFTER_S)
-    return problem(HTTPStatus.SERVICE_UNAVAILABLE, UNAVAILABLE, headers={"Retry-After": str(retry_after_s)})
+    return problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": str(retry_after_s)})
 
 
 @web.middleware

@@ -13,16 +13,13 @@ from aiohttp import web
 from relay.errors import FieldError, SettingsError
 from relay.listening.connection import Connection
 from relay.listening.files import allow_files
-from relay.listening.guard import OPS, Guard, SocketLimits
+from relay.listening.guard import ANSWER_TIMEOUT_S, OPS, Guard, SocketLimits
 from relay.problem import unavailable
 
 __all__ = ["OPS", "Guard", "SocketLimits", "allow_files", "bind", "listen", "starting_app"]
 
 BACKLOG = 1024
 """Connections that the system takes for us before we do: a burst of senders that all reconnect."""
-
-ANSWER_TIMEOUT_S = 30
-"""An answer that its receiver does not fetch for so long is dropped with its connection. Ours are small: few wait."""
 
 SHUTDOWN_TIMEOUT_S = 5.0
 """Requests under way get this long to end after SIGTERM: well within the flusher's grace, after which relay ends."""
@@ -40,7 +37,8 @@ def bind(host: str, port: int, variable: str) -> socket.socket:
         reason = (error.strerror or type(error).__name__).partition(" (")[0]
         raise SettingsError([FieldError(variable, f"cannot listen on port {port} of {host}: {reason}")]) from None
     # Connections inherit it; the system then ends those whose other side takes nothing, which asyncio would never do.
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, ANSWER_TIMEOUT_S * 1000)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux alone has it
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, ANSWER_TIMEOUT_S * 1000)
     return listener
 
 

@@ -15,15 +15,16 @@ What is relied on of aiohttp, beyond documented calls, is held by tests/integrat
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from aiohttp import HttpVersion10, HttpVersion11, StreamReader, web
+from aiohttp import StreamReader, web
 from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import LineTooLong
 
-from relay.listening.farewell import FAREWELL_S, UNREAD_BYTES_MAX, Farewell
+from relay.listening.farewell import UNREAD_BYTES_MAX, Farewell
 from relay.listening.guard import Guard
 from relay.listening.head import Head
+from relay.listening.parsed import expects_what_is_met, memory_bytes, understood
 from relay.log import logger
-from relay.problem import FAILED, problem, problem_of_http, unavailable
+from relay.problem import FAILED, problem, unavailable
 
 HEADERS_MAX = 128
 """Several times what proxies and browsers send; each costs time and memory beyond its bytes."""
@@ -31,14 +32,17 @@ HEADERS_MAX = 128
 READ_AHEAD_BYTES = 65_536
 """Of a body that nobody reads yet, twice as much is taken off the system's hands."""
 
-VERSIONS = (HttpVersion10, HttpVersion11)
-"""aiohttp would answer 0.9, which proxies do not know, and 2.0, which it does not speak, as well."""
+HEADS_BEHIND_MAX = 4
+"""As much as so many of the largest heads may wait behind the request under way. Who sends the next request before the
+last one is answered sends dozens of small ones; and a thousand connections that wait must not fill the memory."""
 
 SERVER = "relay"
 """What answers are told to come from: aiohttp would tell its version and Python's, which helps only attackers."""
 
 TOO_SLOW = "The request's head did not arrive in time."
 MALFORMED = "The request is no HTTP/1.1 that relay can read."
+UNEXPECTED = "The only expectation that relay meets is 100-continue."
+CROWDED = "Too many are connected. Nothing of the request was read: send it again."
 
 Answerer = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -48,7 +52,18 @@ log = logger(__name__)
 class Connection(web.RequestHandler):
     """One connection to `server`, whose requests are answered by its app."""
 
-    __slots__ = ("_awaiting", "_content", "_guard", "_head", "_late", "_passed_over_bytes")
+    __slots__ = (
+        "_awaiting",
+        "_behind_bytes",
+        "_coming",
+        "_content",
+        "_guard",
+        "_head",
+        "_late",
+        "_opened",
+        "_passed_over_bytes",
+        "_unfetched",
+    )
 
     def __init__(self, server: web.Server, loop: asyncio.AbstractEventLoop, guard: Guard) -> None:
         super().__init__(
@@ -59,7 +74,7 @@ class Connection(web.RequestHandler):
             max_line_size=guard.limits.head_bytes_max,
             max_field_size=guard.limits.head_bytes_max,
             max_headers=HEADERS_MAX,
-            lingering_time=FAREWELL_S,
+            lingering_time=guard.limits.farewell_s,
             read_bufsize=READ_AHEAD_BYTES,
             auto_decompress=False,  # bodies are inflated where they are read, within their limit
         )
@@ -67,7 +82,11 @@ class Connection(web.RequestHandler):
         self._awaiting = True
         self._head = Head()
         self._late: asyncio.TimerHandle | None = None
-        self._content: StreamReader | None = None
+        self._unfetched: asyncio.TimerHandle | None = None
+        self._opened: asyncio.Transport | None = None
+        self._content: StreamReader | None = None  # the body of the request under way
+        self._coming: StreamReader | None = None  # the body of the request that came last, perhaps behind that one
+        self._behind_bytes = 0
         self._passed_over_bytes: int | None = None
 
     @staticmethod
@@ -79,10 +98,12 @@ class Connection(web.RequestHandler):
             if not isinstance(connection, Connection):
                 raise TypeError("served by another protocol")
             connection.begin(request.content)
-            try:
-                response = await answer(request) if _understood(request) else connection.malformed()
-            except web.HTTPException as error:  # aiohttp's own, from before any middleware: an `Expect` it cannot meet
-                response = problem_of_http(error)
+            if not understood(request):
+                response: web.StreamResponse = connection.malformed()
+            elif not expects_what_is_met(request):
+                response = problem(417, UNEXPECTED)
+            else:
+                response = await answer(request)
             response.headers["Server"] = SERVER
             connection.end(response)
             return response
@@ -96,19 +117,43 @@ class Connection(web.RequestHandler):
         if not isinstance(transport, asyncio.Transport):
             raise TypeError("not a stream")
         if not self._guard.admit(self):
-            self._turn_away(transport, unavailable())
+            self._turn_away(transport, unavailable(CROWDED))
             return
+        self._opened = transport
         self._expect_head_in_time()
         super().connection_made(transport)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """End."""
         self._stop_timer()
+        self._fetched()
         self._guard.leave(self)
         super().connection_lost(exc)
 
+    def drop(self) -> None:
+        """End it at once, with whatever its receiver has not fetched."""
+        if self._opened is not None:
+            self._opened.abort()
+
+    def pause_writing(self) -> None:
+        """Note that an answer waits for its receiver. One that is still being made, a large file, may wait longer."""
+        super().pause_writing()
+        if self._content is None and self._unfetched is None:
+            self._unfetched = self._loop.call_later(self._guard.limits.answer_timeout_s, self.drop)
+
+    def resume_writing(self) -> None:
+        """Note that it has been fetched."""
+        self._fetched()
+        super().resume_writing()
+
+    def _fetched(self) -> None:
+        if self._unfetched is not None:
+            self._unfetched.cancel()
+            self._unfetched = None
+
     def data_received(self, data: bytes) -> None:
         """Take what comes, as far as it keeps within the limits."""
+        behind = not self._awaiting and (self._coming is None or self._coming.is_eof())
         if self._awaiting:
             if data and not self._head_keeps_within(data):
                 self._guard.count("head_bytes")
@@ -116,7 +161,15 @@ class Connection(web.RequestHandler):
                 return
         elif self._passed_over_bytes is not None and not self._keeps_passing_over(data):
             return
+        waiting = len(self._messages)
         super().data_received(data)
+        if len(self._messages) > waiting:
+            self._coming = self._messages[-1][1]
+            self._behind_bytes = 0
+        elif behind:
+            self._behind_bytes += len(data)
+        if not self._keeps_within_behind():
+            return
         if self._content is not None and not self._content.is_eof():
             self._end_broken_body(self._content)
 
@@ -126,6 +179,7 @@ class Connection(web.RequestHandler):
         """Note that a request is under way, with this body."""
         if self._late is not None:
             self._stop_timer()
+        self._guard.wake(self)
         self._awaiting = False
         self._content = content
         if not content.is_eof():
@@ -134,6 +188,9 @@ class Connection(web.RequestHandler):
     def end(self, response: web.StreamResponse) -> None:
         """Note that it is answered. Where its body has not come whole, the connection closes after the answer."""
         content, self._content = self._content, None
+        if self._upgraded and not self._messages:  # what comes behind it would go to aiohttp past `data_received`
+            self._message_tail = b""
+            response.force_close()
         if content is None or (content.is_eof() and content.exception() is None):
             if not self._messages:  # else another request is there already
                 self._await_head()
@@ -177,6 +234,7 @@ class Connection(web.RequestHandler):
 
     def _await_head(self) -> None:
         self._awaiting = True
+        self._behind_bytes = 0
         self._head.begin()
         self._guard.rest(self)
 
@@ -195,7 +253,7 @@ class Connection(web.RequestHandler):
         self._passed_over_bytes = (self._passed_over_bytes or 0) + len(data)
         if self._passed_over_bytes <= UNREAD_BYTES_MAX:
             return True
-        self.force_close()
+        self.drop()
         return False
 
     # -- heads -------------------------------------------------------------------------------------------------------
@@ -208,6 +266,17 @@ class Connection(web.RequestHandler):
         else:
             self._expect_head_in_time()
         return self._head.bytes <= self._guard.limits.head_bytes_max
+
+    def _keeps_within_behind(self) -> bool:
+        """Count the heads behind the request under way, whole and not. False, and the end, if they are too much."""
+        if not self._behind_bytes and len(self._messages) <= 1:
+            return True
+        held = self._behind_bytes + sum(memory_bytes(message) for message, _ in self._messages)
+        if held <= self._guard.limits.head_bytes_max * HEADS_BEHIND_MAX:
+            return True
+        self._guard.count("head_bytes")
+        self.drop()
+        return False
 
     def _expect_head_in_time(self) -> None:
         if self._late is None:
@@ -224,11 +293,12 @@ class Connection(web.RequestHandler):
             self._head.begin()
             self._expect_head_in_time()  # unless aiohttp does not take it for whole
             return
-        self._guard.count("head_time")
+        if not self._guard.rests(self):  # else nothing has come: one that was opened to be at hand, as proxies do
+            self._guard.count("head_time")
         if self._head.bytes:
             self._cut_off(problem(408, TOO_SLOW))
         else:
-            self.force_close()
+            self.drop()
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
@@ -244,12 +314,6 @@ class Connection(web.RequestHandler):
 
     def _turn_away(self, transport: asyncio.Transport, answer: web.Response) -> None:
         if self._guard.turn_away(transport):
-            Farewell.say(transport, answer, self._guard.turned_away)
+            Farewell.say(transport, answer, self._guard.limits.farewell_s, self._guard.turned_away)
         else:
             transport.abort()
-
-
-def _understood(request: web.BaseRequest) -> bool:
-    """Say whether a request that aiohttp can parse is one that means the same to every proxy before us."""
-    coding = request.headers.get("Transfer-Encoding")
-    return request.version in VERSIONS and (coding is None or coding.lower() == "chunked")

@@ -6,12 +6,10 @@ from typing import cast
 
 from aiohttp import web
 
-FAREWELL_S = 1.0
-"""Closing with bytes unread would make the system reset the connection, and the answer might be lost. Who has not
-fetched it after this time does not listen."""
-
-UNREAD_BYTES_MAX = 1_000_000
-"""Nor does who goes on sending: what is on its way when an answer goes out is a few 100 kB."""
+UNREAD_BYTES_MAX = 20_000_000
+"""So much of what comes is passed over, held nowhere. Closing with bytes unread would make the system reset the
+connection, and the answer might be lost; and many senders look for it only behind their whole body. This is twice the
+largest body that is taken by default. Who sends still more does not listen."""
 
 
 def rendered(response: web.Response) -> bytes:
@@ -28,18 +26,24 @@ class Farewell(asyncio.Protocol):
     `ended` is called with the transport when the connection has gone.
     """
 
-    def __init__(self, transport: asyncio.Transport, ended: Callable[[asyncio.Transport], None]) -> None:
+    def __init__(
+        self, transport: asyncio.Transport, seconds_max: float, ended: Callable[[asyncio.Transport], None]
+    ) -> None:
         self._transport = transport
         self._ended = ended
         self._unread_bytes = 0
-        self._end = asyncio.get_running_loop().call_later(FAREWELL_S, transport.abort)
+        self._end = asyncio.get_running_loop().call_later(seconds_max, transport.abort)
 
     @classmethod
     def say(
-        cls, transport: asyncio.Transport, answer: web.Response, ended: Callable[[asyncio.Transport], None]
+        cls,
+        transport: asyncio.Transport,
+        answer: web.Response,
+        seconds_max: float,
+        ended: Callable[[asyncio.Transport], None],
     ) -> None:
-        """Take over a connection and end it with an answer."""
-        transport.set_protocol(cls(transport, ended))
+        """Take over a connection and end it with an answer, within some seconds."""
+        transport.set_protocol(cls(transport, seconds_max, ended))
         transport.write(rendered(answer))
         if transport.can_write_eof():
             transport.write_eof()

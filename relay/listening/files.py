@@ -17,6 +17,9 @@ def allow_files(connections_max: int) -> None:
     if soft == resource.RLIM_INFINITY or soft >= needed:
         return
     allowed = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    except (OSError, ValueError):  # macOS tells no hard limit, and yet has one
+        allowed = soft
     if allowed < needed:
         log.warning("open_files_limited", allowed=allowed, needed=needed)

@@ -15,18 +15,31 @@ AWS 60 s), so that it is they who close, and no request meets a connection that 
 RESTED_MIN_S = 1.0
 """A connection that has said nothing for so long may be closed for a new one; before, a request may be on its way."""
 
+ANSWER_TIMEOUT_S = 30
+"""An answer that its receiver does not fetch for so long is dropped with its connection. Ours are small: few wait."""
+
+FAREWELL_S = 5.0
+"""Who is refused before the end of the body gets this long to send the rest of it and to fetch the answer: 20 MB on a
+line of 32 Mbit/s. Whoever is not done then does not listen."""
+
 TURNED_AWAY_MAX = 100
 """So many that were turned away may at the same time hear why. The others are cut off, and learn it that way."""
 
 
 @dataclass(frozen=True, slots=True)
 class SocketLimits:
-    """The limits of one port: open connections, and of each request's head (request line and headers) size and time."""
+    """The limits of one port: open connections, and of each request's head (request line and headers) size and time.
+
+    `idle_timeout_s` is between requests, `answer_timeout_s` for fetching an answer, and `farewell_s` for what still
+    comes behind an answer that ends the connection.
+    """
 
     connections_max: int = 1_000
     head_bytes_max: int = 16_384
     head_timeout_s: float = 10.0
     idle_timeout_s: float = IDLE_TIMEOUT_S
+    answer_timeout_s: float = ANSWER_TIMEOUT_S
+    farewell_s: float = FAREWELL_S
 
     @classmethod
     def of(cls, process: Process) -> "SocketLimits":
@@ -41,8 +54,8 @@ OPS = SocketLimits(connections_max=50)
 class Closable(Protocol):
     """A connection as the guard sees it."""
 
-    def force_close(self) -> None:
-        """Close at once."""
+    def drop(self) -> None:
+        """Close at once, whatever waits to be sent: it holds no socket from then on."""
 
 
 class Guard:
@@ -73,8 +86,13 @@ class Guard:
         self._resting.pop(connection, None)
 
     def rest(self, connection: Closable) -> None:
-        """Note that nothing of a request has come yet."""
-        self._resting[connection] = monotonic()
+        """Note that nothing of a request has come yet. One that has ended meanwhile does not rest."""
+        if connection in self._open:
+            self._resting[connection] = monotonic()
+
+    def rests(self, connection: Closable) -> bool:
+        """Say whether nothing of a request has come yet."""
+        return connection in self._resting
 
     def wake(self, connection: Closable) -> None:
         """Note that a request has begun to come."""
@@ -110,5 +128,5 @@ class Guard:
         if longest is None or monotonic() - longest[1] < RESTED_MIN_S:
             return False
         self.leave(longest[0])
-        longest[0].force_close()
+        longest[0].drop()
         return True

@@ -5,16 +5,23 @@ from collections.abc import Iterable, Mapping
 
 from aiohttp import web
 
-from relay.listening.connection import HEADERS_MAX, MALFORMED, TOO_SLOW
+from relay.listening.connection import HEADERS_MAX, MALFORMED, TOO_SLOW, UNEXPECTED
 from relay.openapi.schemas import Json
 from relay.problem import CONTENT_TYPE, problem
 
 AT_THE_DOOR: Mapping[int, str] = {
     400: MALFORMED,
     408: TOO_SLOW,
+    417: UNEXPECTED,
     431: f"The request's head has more than 16384 bytes or {HEADERS_MAX} headers.",
 }
 """What any request can be answered before anybody looks at what it asks for."""
+
+AT_THE_DOOR_ALONE: Mapping[int, str] = {
+    417: "The request expects (`Expect`) what relay does not meet.",
+    431: "The head of the request is too large.",
+}
+"""Those that nothing is answered later: what they mean."""
 
 HEADERS: Mapping[str, Json] = {
     "Allow": {"description": "The methods that there are.", "schema": {"type": "string"}},

@@ -8,7 +8,8 @@ from aiohttp import web
 from pydantic import BaseModel, TypeAdapter
 
 from relay.errors import FieldError
-from relay.openapi.answered import AT_THE_DOOR, at_the_door, headers, told
+from relay.listening.connection import CROWDED
+from relay.openapi.answered import AT_THE_DOOR, AT_THE_DOOR_ALONE, at_the_door, headers, told
 from relay.openapi.examples import PARAMETERS, shown
 from relay.openapi.links import links
 from relay.openapi.schemas import Json, Schemas
@@ -166,9 +167,12 @@ def responses(schema: Json) -> Json:
             "What is asked is wrong, or not asked for here; `errors` names each mistake.",
             [problem(422, WRONG, [FieldError("limit", "Input should be less than or equal to 500")])],
         ),
-        431: ("The head of the request is too large.", []),
+        **{status: (text, []) for status, text in AT_THE_DOOR_ALONE.items()},
         500: ("A bug in relay.", [problem(500, FAILED)]),
-        503: ("Postgres does not answer, relay is just starting, or too many are connected.", [unavailable()]),
+        503: (
+            "Postgres does not answer, relay is just starting, or too many are connected.",
+            [unavailable(), unavailable(CROWDED)],
+        ),
     }
     found = {
         _KEY.format(status): told(text, [*answers, *at_the_door(status)], schema)

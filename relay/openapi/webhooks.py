@@ -7,7 +7,8 @@ from pydantic import BaseModel, TypeAdapter
 
 from relay.errors import FieldError, Invalid, RelayError
 from relay.events import TYPES
-from relay.openapi.answered import AT_THE_DOOR, at_the_door, told
+from relay.listening.connection import CROWDED
+from relay.openapi.answered import AT_THE_DOOR_ALONE, at_the_door, told
 from relay.openapi.asking import parameter
 from relay.openapi.examples import EMAIL, shown
 from relay.openapi.links import links
@@ -17,6 +18,7 @@ from relay.receive import refusals
 from relay.receive.answers import ManyTaken, NoneTaken, Taken
 from relay.receive.asked import AskedWebhook
 from relay.receive.auth import ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER
+from relay.receive.http import BODIES
 from relay.receive.parse import MESSAGE_ID_PATTERN, Malformed, TooMany
 from relay.receive.reading import JSON_LINES
 from relay.receive.refusals import REFUSALS, refusal_of, refuse
@@ -248,10 +250,11 @@ def _refused(schemas: Schemas, *never: type[RelayError]) -> Json:
         answer = found["422"]["content"][CONTENT_TYPE]
         answer["schema"] = {"anyOf": [problem_schema, schemas.of(NoneTaken)]}
         answer["examples"].update(shown(NoneTaken))
-    for status in sorted(AT_THE_DOOR.keys() - by_status.keys()):
-        found[str(status)] = told("The head of the request is too large.", at_the_door(status), problem_schema)
+    for status, description in AT_THE_DOOR_ALONE.items():
+        found[str(status)] = told(description, at_the_door(status), problem_schema)
     found["500"] = told("A bug in relay.", [problem(500, FAILED)], problem_schema)
-    found["503"] = told("Nothing is known to be in the log: send it again.", [unavailable()], problem_schema)
+    turned_away = [unavailable(), unavailable(BODIES), unavailable(CROWDED)]
+    found["503"] = told("Nothing is known to be in the log: send it again.", turned_away, problem_schema)
     return dict(sorted(found.items()))
 
 

@@ -20,7 +20,7 @@ from relay.metrics import Metrics
 from relay.problem import unavailable
 from relay.receive.admission import Admission, Admitted, Entrance
 from relay.receive.appender import Appender
-from relay.receive.limits import Limits
+from relay.receive.limits import Limits, TooMuchAtOnce
 from relay.receive.networks import Network
 from relay.receive.parse import InvalidWebhook, Malformed, TooMany
 from relay.receive.reading import JSON_LINES, Body, Reading, expect
@@ -29,6 +29,8 @@ from relay.receive.taking import Taking
 from relay.settings import Settings
 
 log = logger(__name__)
+
+BODIES = "Too many bodies are on their way at the same time. Nothing of the request is stored: send it again."
 
 Taker = Callable[[Admitted, str, Body, datetime], Awaitable[web.Response]]
 
@@ -80,9 +82,9 @@ class Receiver:
                 admitted = self._admission.admit(entrance, request, body, now)
                 self._appender.check_room()
                 return await take(admitted, request.content_type, body, now)
-        except Unavailable:
+        except Unavailable as error:
             _count(entrance, "unavailable")
-            return unavailable()
+            return unavailable(BODIES) if isinstance(error, TooMuchAtOnce) else unavailable()
         except tuple(REFUSALS) as error:
             self._note(entrance, error)
             _tell(entrance, error)

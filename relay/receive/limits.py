@@ -47,6 +47,10 @@ class Limits:
         )
 
 
+class TooMuchAtOnce(Unavailable):
+    """All bodies together are too many bytes."""
+
+
 class Budget:
     """The memory for the bodies of all requests together, in bytes. `held` is what they hold at this moment."""
 
@@ -84,8 +88,8 @@ class Share:
         self._bytes = 0
 
     def take(self, count: int) -> None:
-        """Hold so many bytes more. Raises Unavailable where all bodies together become too many."""
+        """Hold so many bytes more. Raises TooMuchAtOnce where all bodies together become too many."""
         self._bytes += count
         self._budget.held += count
         if not self._budget.room_for(self._bytes):
-            raise Unavailable("too many bodies are held")
+            raise TooMuchAtOnce("too many bodies are held")

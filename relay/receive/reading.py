@@ -13,7 +13,6 @@ from relay.receive.parse import Malformed
 from relay.receive.refusals import TooLarge, TooSlow, Unsupported, note_limit
 
 JSON_LINES = frozenset({"application/x-ndjson", "application/ndjson"})
-CONTINUE = "100-continue"
 UTF_8 = frozenset({"utf-8", "utf8"})
 
 STEPS_AT_ONCE = 8
@@ -90,13 +89,11 @@ class Reading:
             raise Malformed("the body ended early, or where it should not") from None
 
 
-async def expect(request: web.Request) -> None:
+async def expect(_: web.Request) -> None:
     """Take `Expect: 100-continue` without a word: the sender is asked for its body once it is to be read, if ever.
 
-    Raises HTTPExpectationFailed for other expectations.
+    Other expectations are refused before any request gets here, by its connection.
     """
-    if request.version >= HttpVersion11 and request.headers["Expect"].lower() != CONTINUE:
-        raise web.HTTPExpectationFailed
 
 
 async def _ask_for(request: web.Request) -> None:

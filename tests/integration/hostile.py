@@ -37,7 +37,7 @@ class Case:
     @property
     def slow(self) -> bool:
         """Whether it waits for a time limit."""
-        return self.counted in ("head_time", "body_time")
+        return not self.sent or self.counted in ("head_time", "body_time")
 
 
 def cases() -> Iterator[Case]:
@@ -60,6 +60,8 @@ def cases() -> Iterator[Case]:
     for group, counted in groups:
         for case in group:
             where = "head_time" if case.status is CLOSED or not counted else counted.get(case.status, "")
+            if not case.sent:  # a connection that somebody opened to have it at hand
+                where = ""
             yield replace(case, counted=where)
 
 
@@ -452,14 +454,17 @@ def _bad_many() -> Iterator[Case]:
         ("null", b"null", {}, 422),
         ("of no webhooks", b"[1,null,true,[],{}]", {}, 422),
         ("1,001", b"[" + b",".join([b"{}"] * 1_001) + b"]", {}, 413),
-        ("300,000", b"[" + b",".join([b"1"] * 300_000) + b"]", {}, 413),
+        ("300,000", b"[" + b",".join([b"1"] * 300_000) + b"]", {}, 400),
         ("cut", b"[" + SOUND, {}, 400),
         ("nested", b"[" * 70 + b"]" * 70, {}, 422),
         ("nested deeply", b"[" * 500_000, {}, 400),
         ("lines of nonsense", b"x\ny\nz", lines, 422),
         ("1,001 lines", b"x\n" * 1_001, lines, 413),
-        ("300,000 lines", b"1\n" * 300_000, lines, 413),
-        ("empty lines", b"\n" * 300_000, lines, 422),
+        ("300,000 lines", b"1\n" * 300_000, lines, 400),
+        ("empty lines", b"\n" * 300_000, lines, 400),
+        ("fewer empty lines", b"\n" * 100_000, lines, 422),
+        ("2,000", b"[" + b",".join([b"1"] * 2_000) + b"]", {}, 413),
+        ("2,000 lines", b"1\n" * 2_000, lines, 413),
         ("no lines", b"", lines, 422),
         ("lines of NUL", b"\x00\n\x00\n", lines, 422),
         ("lines in UTF-16", SOUND.decode().encode("utf-16"), lines, 422),

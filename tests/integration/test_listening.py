@@ -7,8 +7,9 @@ import logging
 import resource
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field
+from http.client import HTTPConnection
 from time import perf_counter
 from typing import Any
 
@@ -151,7 +152,7 @@ async def test_a_head_that_does_not_come_is_not_waited_for() -> None:
         silent, slow = await asyncio.gather(served.say(), served.say(b"GET / HTTP/1.1\r\nHost:"))
         assert (silent, [status for status, _ in slow]) == ([], [408])
         assert perf_counter() - begun < 2
-        assert served.counted("head_time") == 2
+        assert served.counted("head_time") == 1, "a pool's connection that has not been used yet is no slow sender"
 
 
 async def test_a_head_that_trickles_is_cut_off() -> None:
@@ -300,6 +301,64 @@ async def test_a_body_is_no_head_while_the_answer_before_it_is_on_its_way() -> N
         assert await answers(reader) == [(200, b"{}"), (200, b'{"read": 5000}')]
 
 
+# -- requests behind a request under way -----------------------------------------------------------------------------
+
+
+def large_heads(number: int) -> bytes:
+    """Write so many heads of 120 headers with 800 bytes each: each line, and their number, is within the limits."""
+    return (POST + b"".join(b"H%d: %s\r\n" % (n, b"a" * 800) for n in range(120)) + b"\r\n") * number
+
+
+BEHIND = {
+    "whole heads": [large_heads(1)] * 20,
+    "a head without end": [large_heads(1)[:-2], *[b"X: " + b"a" * 900 + b"\r\n"] * 100],
+    "in one piece": [GET + large_heads(2)],
+    "behind bodies": [
+        POST + b"Content-Length: 1\r\n\r\n",
+        *[b"x" + large_heads(1)[:-2] + b"Content-Length: 1\r\n\r\n"] * 20,
+    ],
+    "many small headers": [(GET[:-2] + b"a:\r\n" * 100 + b"\r\n") * 8],
+    "behind an upgrade": [GET[:-2] + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n", *[large_heads(1)] * 20],
+}
+
+
+@pytest.mark.parametrize("behind", BEHIND.values(), ids=BEHIND.keys())
+async def test_heads_behind_a_request_under_way_are_counted_too(behind: list[bytes]) -> None:
+    """Whoever sends more of them than may wait is cut off, at the cost of no more memory than that."""
+    asked, answer_now = asyncio.Event(), asyncio.Event()
+
+    async def slow(_: web.Request) -> web.StreamResponse:
+        asked.set()
+        await answer_now.wait()
+        return web.Response(text="{}", content_type="application/json")
+
+    async with serving(slow) as served:
+        reader, writer = await served.open()
+        writer.write(GET)
+        await asked.wait()
+        for piece in behind:
+            writer.write(piece)
+            await asyncio.sleep(0.005)
+        await until(lambda: served.connections == 0)
+        assert served.counted("head_bytes") == 1
+        answer_now.set()
+        assert await answers(reader) == []
+
+
+async def test_many_small_requests_may_be_sent_before_the_first_is_answered() -> None:
+    """All are answered in their order, however many there are in the end: those that are answered do not count."""
+    async with serving() as served:
+        reader, writer = await served.open()
+        small = POST + b"".join(b"X-%d: %s\r\n" % (n, b"a" * 30) for n in range(10)) + b"Content-Length: 800\r\n\r\n"
+        for _ in range(40):
+            writer.write((small + b"x" * 800) * 20)
+            await writer.drain()
+            await asyncio.sleep(0)
+        writer.write(GET.replace(b"Host: x", b"Host: x\r\nConnection: close"))
+        assert await answers(reader) == [(200, b'{"read": 800}')] * 800 + [(200, b'{"read": 0}')]
+        assert served.counted("head_bytes") == 0
+
+
 # -- what is no HTTP -------------------------------------------------------------------------------------------------
 
 MALFORMED = {
@@ -357,21 +416,31 @@ async def test_a_good_request_before_a_bad_one_is_answered() -> None:
         assert served.malformed == 1
 
 
-async def test_expectations() -> None:
-    """`100-continue` is met, anything else refused with a problem."""
+async def test_expectations(caplog: pytest.LogCaptureFixture) -> None:
+    """`100-continue` is met, anything else refused with a problem, wherever it is sent; HTTP/1.0 has none."""
     async with serving() as served:
-        head = POST + b"Connection: close\r\nContent-Length: 3\r\nExpect: "
-        assert await served.say(head + b"100-continue\r\n\r\n", b"abc") == [(200, b'{"read": 3}')]
-        assert [status for status, _ in await served.say(head + b"a miracle\r\n\r\n", b"abc")] == [417]
+        for path in (b"/", b"/nothing-here"):
+            head = POST.replace(b"/", path, 1) + b"Connection: close\r\nContent-Length: 3\r\nExpect: "
+            for more in (b"a miracle", b"100-continu\xe9", b"\xff\xfe", b"", b"100-continue\r\nExpect: a miracle"):
+                assert [status for status, _ in await served.say(head + more + b"\r\n\r\n", b"abc")] == [417]
+        for met in (b"POST / HTTP/1.1\r\nExpect: 100-Continue", b"POST / HTTP/1.0\r\nExpect: a miracle"):
+            head = met + b"\r\nHost: x\r\nConnection: close\r\nContent-Length: 3\r\n\r\n"
+            assert await served.say(head, b"abc") == [(200, b'{"read": 3}')]
+    assert [record for record in caplog.records if record.levelno > logging.DEBUG] == []
 
 
 async def test_upgrades_are_passed_over() -> None:
-    """There is nothing to upgrade to: the request is answered as it is."""
-    async with serving() as served:
+    """There is nothing to upgrade to: the request is answered as it is, and the connection closes behind it.
+
+    What comes behind it would not be held to any limit.
+    """
+    async with serving(head_bytes_max=1_024) as served:
         upgrade = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
-        assert [status for status, _ in await served.say(upgrade + GET, b"zz\r\n\r\n")] == [200, 200, 400]
         connect = b"CONNECT x:443 HTTP/1.1\r\nHost: x\r\n\r\n"
-        assert [status for status, _ in await served.say(connect, b"zz\r\n\r\n")] == [404, 400]
+        for behind in (b"", GET, head_of(3_000), b"zz\r\n\r\n"):
+            assert [status for status, _ in await served.say(GET + upgrade + behind)] == [200, 200]
+            assert [status for status, _ in await served.say(upgrade, behind)] == [200]
+            assert [status for status, _ in await served.say(connect + behind)] == [404]
 
 
 async def test_what_fails_beyond_the_app_is_a_problem_too() -> None:
@@ -407,17 +476,35 @@ async def test_a_refused_body_is_not_read_to_its_end() -> None:
                 sent += 65_536
                 await writer.drain()
         assert [status for status, _ in await answered] == [401]
-        assert sent < 30_000_000, "what the system buffers on both sides, and what is passed over"
+        assert sent < 40_000_000, "what the system buffers on both sides, and what is passed over"
         await until(lambda: served.connections == 0)
 
 
 async def test_a_refused_slow_body_is_not_waited_for() -> None:
-    """After the answer the connection closes within a second or so, whatever the other side does."""
-    async with serving() as served:
+    """After the answer the connection closes within some seconds, whatever the other side does."""
+    async with serving(farewell_s=0.5) as served:
         begun = perf_counter()
         refused = await served.say(b"POST /unread HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n", b"x")
         assert [status for status, _ in refused] == [401]
-        assert perf_counter() - begun < 3
+        assert 0.4 < perf_counter() - begun < 3
+
+
+@pytest.mark.parametrize("turned_away", [False, True], ids=["refused", "turned away"])
+async def test_a_sender_that_first_sends_all_gets_the_answer(*, turned_away: bool) -> None:
+    """Most senders look for an answer only behind their whole body: one of 15 MB is passed over for that."""
+    async with serving(connections_max=1) as served:
+        if turned_away:
+            _, writer = await served.open()
+            writer.write(GET[:5])
+            await until(lambda: served.connections == 1)
+
+        def send() -> int:
+            sender = HTTPConnection("127.0.0.1", served.port, timeout=8)
+            sender.request("POST", "/unread", body=b"x" * 15_000_000)
+            with closing(sender), sender.getresponse() as response:
+                return response.status
+
+        assert await asyncio.to_thread(send) == (503 if turned_away else 401)
 
 
 async def test_a_refused_body_that_has_come_keeps_the_connection() -> None:
@@ -454,6 +541,7 @@ async def test_one_connection_too_many_is_turned_away() -> None:
         async with ClientSession() as client, client.post(f"http://127.0.0.1:{served.port}/", data=b"x") as response:
             assert (response.status, response.content_type) == (503, "application/problem+json")
             assert int(response.headers["Retry-After"]) >= 1
+            assert (await response.json(content_type=None))["detail"].startswith("Too many are connected.")
         assert (served.counted("connections"), served.connections) == (1, 3)
         for reader, writer in opened:
             writer.write(GET[5:].replace(b"Host: x", b"Host: x\r\nConnection: close"))
@@ -464,7 +552,7 @@ async def test_one_connection_too_many_is_turned_away() -> None:
 
 async def test_who_is_turned_away_and_stays_is_dropped() -> None:
     """The answer is at its end at once, and whoever then neither closes nor stops sending is cut off soon."""
-    async with serving(connections_max=1) as served:
+    async with serving(connections_max=1, farewell_s=0.5) as served:
         await served.open()
         await until(lambda: served.connections == 1)
         reader, writer = await served.open()
@@ -522,6 +610,100 @@ async def test_who_does_not_fetch_the_answer_is_dropped(monkeypatch: pytest.Monk
             greedy.sendall(GET.replace(b"Host: x", b"Host: x\r\nConnection: close"))
             await until(lambda: served.connections == 1)
             await until(lambda: served.connections == 0, timeout_s=8)
+
+
+async def test_answers_one_behind_the_other_are_fetched_one_by_one_in_time() -> None:
+    """Who asks for many and takes a little now and then, which the system counts as alive, holds no connection."""
+
+    async def much(_: web.Request) -> web.StreamResponse:
+        return web.Response(body=b"x" * 20_000_000)
+
+    async with serving(much, answer_timeout_s=0.5) as served:
+        with socket.create_connection(("127.0.0.1", served.port)) as greedy:
+            greedy.sendall(GET * 20)
+            await until(lambda: served.connections == 1)
+            greedy.setblocking(False)  # noqa: FBT003 - so it is in the standard library
+
+            def dropped() -> bool:
+                with suppress(BlockingIOError, ConnectionError):
+                    greedy.recv(1_000)
+                return served.connections == 0
+
+            begun = perf_counter()
+            await until(dropped, timeout_s=5)
+            assert perf_counter() - begun > 0.4
+
+
+async def test_a_file_that_is_still_being_sent_may_be_fetched_slowly() -> None:
+    """Only an answer that is made is to be fetched in time: a large file is written as fast as it is taken."""
+
+    async def file(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        response.content_length = 8_000_000
+        await response.prepare(request)
+        await response.write(b"x" * 8_000_000)
+        return response
+
+    async with serving(file, answer_timeout_s=0.2) as served:
+        reader, writer = await asyncio.open_connection("127.0.0.1", served.port, limit=1_000)
+        served.writers.append(writer)
+        writer.write(GET.replace(b"Host: x", b"Host: x\r\nConnection: close"))
+        await reader.readuntil(b"\r\n\r\n")
+        await asyncio.sleep(0.6)
+        assert len(await reader.read(-1)) == 8_000_000
+
+
+async def test_who_hangs_up_before_the_answer_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does not seem to rest from then on: to close it would make no room."""
+    monkeypatch.setattr(listening.guard, "RESTED_MIN_S", 0)
+    answer_now = asyncio.Event()
+    asked = 0
+
+    async def slow(_: web.Request) -> web.StreamResponse:
+        nonlocal asked
+        asked += 1
+        await answer_now.wait()
+        return web.Response(text="{}")
+
+    async with serving(slow, connections_max=20) as served:
+        opened = [await served.open() for _ in range(10)]
+        for _, writer in opened:
+            writer.write(GET)
+        await until(lambda: asked == 10)
+        for _, writer in opened:
+            writer.transport.abort()
+        await until(lambda: served.connections == 0)
+        answer_now.set()
+        await asyncio.sleep(0.1)
+        for _ in range(30):
+            _, writer = await served.open()
+            writer.write(GET[:5])
+        await until(lambda: served.counted("connections") >= 10)
+        assert served.connections == 20
+
+
+async def test_a_connection_that_makes_room_is_gone_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also with an answer that it has not fetched: else its socket would stay, and nobody would count it."""
+    monkeypatch.setattr(listening.guard, "RESTED_MIN_S", 0.1)
+
+    async def much(_: web.Request) -> web.StreamResponse:
+        return web.Response(body=b"x" * 20_000_000)
+
+    async with serving(much, connections_max=1) as served:
+        with socket.create_connection(("127.0.0.1", served.port)) as greedy:
+            greedy.sendall(GET)
+            await until(lambda: served.connections == 1)
+            await asyncio.sleep(0.3)
+            await served.open()
+            await until(lambda: served.counted("connections") == 1)
+            fetched = await asyncio.to_thread(lambda: sum(map(len, iter(lambda: greedy.recv(1_000_000), b""))))
+            assert fetched < 20_000_000, "the rest has gone with the connection"
+
+
+def test_sockets_without_a_time_limit_of_the_system_are_listened_on_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Linux alone has `TCP_USER_TIMEOUT`."""
+    monkeypatch.delattr(socket, "TCP_USER_TIMEOUT")
+    bind("127.0.0.1", 0, "RELAY_PORT").close()
 
 
 async def test_until_postgres_is_there_all_is_answered() -> None:

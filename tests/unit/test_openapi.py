@@ -184,6 +184,12 @@ def test_every_refusal_of_webhooks_is_told(made: Json) -> None:
         assert {"500", "503"} < set(told)
 
 
+def test_what_any_request_can_be_answered_is_told_everywhere(operations: list[Found]) -> None:
+    """Before anybody looks at what is asked for; also that too many are connected, where the database is well."""
+    for _, _, operation in operations:
+        assert {"400", "408", "417", "431", "503"} <= operation["responses"].keys()
+
+
 def test_every_error_is_a_problem(made: Json, operations: list[Found]) -> None:
     """Errors are `application/problem+json` and nothing else, with the headers that their statuses want."""
     wanted = {"401": "WWW-Authenticate", "429": "Retry-After", "503": "Retry-After"}
