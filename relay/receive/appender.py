@@ -28,7 +28,8 @@ GROUP_EVENTS_MAX = 5_000
 """Some 0.2 s of Postgres' time. Larger groups gain nothing and make all in them wait for the last."""
 
 GROUP_FOLLOWED_MAX = 500
-"""About as long: what has to be looked up first takes ten times as long, and others take turns with it."""
+"""Parts of webhooks, one for each account. About as long: what has to be looked up first takes ten times as long, and
+others take turns with it."""
 
 WAITING_EVENTS_MAX = 20_000
 """Four groups: who comes later would wait for about a second, and hold memory meanwhile (some 1 kB each)."""
@@ -69,11 +70,11 @@ class Appender:
         self._outage = Outage()
         seconds = metrics.append_seconds
         self._events: Groups[Event, Appended] = Groups(
-            self._write_events, self._outage, seconds, timeout_s=timeout_s, things_max=group_events_max
+            self._write_events, self._outage, seconds, timeout_s=timeout_s, size_max=group_events_max
         )
         followed_max = min(GROUP_FOLLOWED_MAX, group_events_max)
         self._followed: Groups[Followed, Became] = Groups(
-            self._write_followed, self._outage, seconds, timeout_s=timeout_s, things_max=followed_max
+            self._write_followed, self._outage, seconds, timeout_s=timeout_s, size_max=followed_max, size_of=_parts
         )
         metrics.append_waiting.set_function(lambda: self._events.requests + self._followed.requests)
 
@@ -100,15 +101,15 @@ class Appender:
         return await self._events.write(events)
 
     async def follow(self, webhooks: Sequence[Followed]) -> list[Became]:
-        """Append the webhooks of one request, in their order, as `append` does."""
+        """Append the webhooks of one request, in their order, as `append` does; many take more than one commit."""
         if not webhooks:
             return []
-        self.check_room(len(webhooks))
+        self.check_room(sum(map(_parts, webhooks)))
         return await self._followed.write(webhooks)
 
     def check_room(self, events: int = 1) -> None:
         """Raise Unavailable where so many events more would be too many: before any work is done for them, too."""
-        waiting = self._events.things + self._followed.things
+        waiting = self._events.size + self._followed.size
         if waiting and waiting + events > self._waiting_events_max:
             self._metrics.limits_met.labels("waiting_events").inc()
             self._outage.note("too many events wait", 1)
@@ -146,6 +147,11 @@ class Appender:
         for (account, operation), count in new.items():
             self._metrics.events.labels(account, operation).inc(count)
         return became
+
+
+def _parts(webhook: Followed) -> int:
+    """Count what a webhook is at least: one that every account ignores has to be answered, too."""
+    return max(1, len(webhook.parts))
 
 
 class _Once:

@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Protocol
 
 from relay.events import Event, Operation
 from relay.receive.mapping import Remark
 from relay.store.book import Contact, ContactKey, Place, Unresolved, Word
+
+LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
+"""When a customer was at an address of which only an opt-out tells: any record knows better."""
 
 
 class Voice(Protocol):
@@ -81,6 +84,11 @@ class Followed:
     def places(self) -> list[Place]:
         """The addresses in it."""
         return [(part.account, at.customer) for part in self.parts for at in (part.at, part.previous) if at is not None]
+
+    @property
+    def left_places(self) -> list[Place]:
+        """Those of them where its customer was before."""
+        return [(part.account, part.previous.customer) for part in self.parts if part.previous is not None]
 
     @property
     def opts_out(self) -> bool:

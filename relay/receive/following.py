@@ -7,8 +7,9 @@ record at the new address, a *leave* (`delete`) at the old one. Four things have
 arrives, the first before all others:
 
 1. *The person opted out, not the address.* A stop or ban that holds where a customer comes from holds where it goes
-   (`_standing` finds it, `_keep` appends it with its own time, so that a later `allow` counts as it always does). One
-   that arrives when the customer has moved on is followed (`_spread`): to all who left the address after it was said.
+   (`standing` finds it, `keep` appends it with its own time, so that a later `allow` counts as it always does). One
+   that arrives when the customer has moved on is followed (`spread`): to all who left the address after it was said,
+   and if nobody else is there, to those who left before, who have an old mail at hand.
 2. *A leave is relay's own doing and ends no opt-out*, though the log takes it for a `delete`, which does. Whoever comes
    to an address where a stop was said before somebody left it finds it said again, just behind the leave.
 3. *A late repeat of an older address brings nobody back.* It is written down and left again, as of the moment of which
@@ -24,16 +25,13 @@ other way round (tests/unit/receive/test_following_orders.py tries all orders).
 """
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import assert_never
 
 from relay.events import Added, Operation, added_id, origin
-from relay.receive.followed import At, Followed, at_of, latest, over, rank, same, word_of
+from relay.receive.followed import LONG_AGO, At, Followed, at_of, latest, over, rank, same, word_of
 from relay.receive.holding import Holding
 from relay.store.book import Book, Contact, ContactKey, Decided, KnownPart, Unresolved, Word
-
-LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
-"""When a customer was at an address of which only an opt-out tells: any record knows better."""
 
 
 def decide(book: Book, webhook: Followed) -> Decided:
@@ -43,13 +41,13 @@ def decide(book: Book, webhook: Followed) -> Decided:
         same = all(part.digest == webhook.digest for part in known)
         return Decided("duplicate", tuple(known)) if same else Decided("conflict")
     saying = [_Saying(book, webhook, part) for part in webhook.parts]
-    if not all(one.possible() for one in saying):
+    if saying and not any(one.possible() for one in saying):
         return Decided("unknown")
     before = len(book.events)
     waits = [one.part.account for one in saying if one.say()]
     new = book.events[before:]
     parts = [
-        *(KnownPart(e.account, e.message_id, e.digest) for e in new if origin(e.message_id)[0] == webhook.message_id),
+        *(KnownPart(e.account, e.message_id, e.digest) for e in new if (e.source, origin(e.message_id)[0]) == key),
         *(KnownPart(account, None, webhook.digest) for account in waits),
     ]
     book.webhooks[key] = parts
@@ -62,7 +60,10 @@ class _Saying(Holding):
     __slots__ = ()
 
     def possible(self) -> bool:
-        """Say whether there is an address to say it about; an opt-out can wait for one, an allow cannot."""
+        """Say whether there is an address to say it about; an opt-out can wait for one, an allow cannot.
+
+        It is enough if one account knows it: one that was added since will hear of the customer in time.
+        """
         if self.part.operation is None or self.part.asked is not Operation.ALLOW or self.part.at is not None:
             return True
         return at_of(self.contact) is not None
@@ -132,9 +133,15 @@ class _Saying(Holding):
         self.hold(key, contact, stops)
 
     def _leave(self, key: ContactKey, at: At, left_at: datetime, added: Added) -> None:
-        """Take leave of an address, unless something was said about it since."""
+        """Take leave of an address, unless somebody else is there or something was said about it since.
+
+        The last to go takes the leave that was not taken before.
+        """
         place = (self.part.account, at.customer)
         self.book.leave(place, key, left_at)
+        if self.shared(place, key):
+            return
+        left_at = max(self.book.former[place].values())
         words = self.book.words_at(place)
         last = max((word for word in (words.upsert, words.delete, words.left) if word), key=rank, default=None)
         if last is not None and (last.occurred_at, last is not words.upsert) >= (left_at, True):
@@ -155,11 +162,13 @@ class _Saying(Holding):
 
         Without ids the customer may be at it again as another contact, and leave it again; with them `_move` sees that.
         """
+        if same(previous, self.part.at):
+            return False
         place = (self.part.account, previous.customer)
         left_at = self.book.former.get(place, {}).get(key)
         upsert = self.book.words_at(place).upsert
         again = self.part.anonymous and upsert is not None and left_at is not None and upsert.occurred_at > left_at
-        return (left_at is None or again) and not same(previous, self.part.at)
+        return left_at is None or again
 
     def _returns(self, key: ContactKey, at: At) -> bool:
         return key in self.book.former.get((self.part.account, at.customer), {})
@@ -216,18 +225,18 @@ class _Saying(Holding):
         """
         times = (word.occurred_at, word.received_at)
         if word.operation is not Operation.DELETE:
-            message_id = self.free_id(of.message_id) if also or not self.free(of.message_id) else of.message_id
-            self.append(word.operation, here, message_id or of.message_id, times, of.digest)
+            message_id = self.free_id(of) if also or not self.free(of.source, of.message_id) else of.message_id
+            self.append(word.operation, here, message_id or of.message_id, times, of)
             return
         contact, words = self.contact, self.book.words_at((self.part.account, here.customer))
         late = contact is not None and contact.occurred_at > word.occurred_at
         stop = self.standing(here, contact.occurred_at, None) if late and contact is not None else None
         message_id = (
             added_id(origin(of.message_id)[0], Added.DELETED)
-            if also or late or not self.free(of.message_id)
+            if also or late or not self.free(of.source, of.message_id)
             else of.message_id
         )
-        self.append(word.operation, here, message_id, times, of.digest)
+        self.append(word.operation, here, message_id, times, of)
         if stop is not None and words.upsert is not None:
             self.keep(stop, here, words.upsert.occurred_at, of)
 
@@ -254,7 +263,9 @@ class _Saying(Holding):
 
     def _resolve(self, key: ContactKey, at: At) -> None:
         """Say what has waited for a contact's address."""
-        waited = sorted(self.book.resolve(key), key=lambda one: one.operation is not Operation.DELETE)
-        for one in waited:
+        waiting = self.book.resolve(key)
+        for one in sorted(
+            waiting, key=lambda one: (one.operation is not Operation.DELETE, word_of(one).rank, one.message_id)
+        ):
             self._say_there(word_of(one), at, one, also=False)
             self._follow_up(word_of(one), None, one)

@@ -32,13 +32,14 @@ log = logger(__name__)
 @dataclass(slots=True, eq=False)
 class _Request(Generic[_Thing, _Answer]):
     things: Sequence[_Thing]
+    size: int
     done: asyncio.Future[list[_Answer]]
 
 
 class Groups(Generic[_Thing, _Answer]):
     """Writes for many callers at once. `write` answers for each thing, in the order given, or raises Unavailable.
 
-    A group has up to `things_max` things, unless one request has more.
+    A group has up to `size_max`, by the sizes of its things, unless one request has more.
     """
 
     def __init__(
@@ -48,15 +49,17 @@ class Groups(Generic[_Thing, _Answer]):
         seconds: Histogram,
         *,
         timeout_s: float,
-        things_max: int,
+        size_max: int,
+        size_of: Callable[[_Thing], int] = lambda _: 1,
     ) -> None:
         self._write_group = write
         self._outage = outage
         self._seconds = seconds
         self._timeout_s = timeout_s
-        self._things_max = things_max
+        self._size_max = size_max
+        self._size_of = size_of
         self._waiting: deque[_Request[_Thing, _Answer]] = deque()
-        self._waiting_things = 0
+        self._waiting_size = 0
         self._wake = asyncio.Event()
         self._closing = False
         self._given_up: set[asyncio.Future[list[_Answer]]] = set()
@@ -68,9 +71,9 @@ class Groups(Generic[_Thing, _Answer]):
         return len(self._waiting)
 
     @property
-    def things(self) -> int:
-        """How many things wait."""
-        return self._waiting_things
+    def size(self) -> int:
+        """How much waits, by the sizes of the things."""
+        return self._waiting_size
 
     def start(self, name: str) -> None:
         """Begin to write."""
@@ -83,9 +86,10 @@ class Groups(Generic[_Thing, _Answer]):
         """
         if self._closing or self._writer is None:
             raise Unavailable("relay is stopping")
-        request: _Request[_Thing, _Answer] = _Request(things, asyncio.get_running_loop().create_future())
+        size = sum(map(self._size_of, things))
+        request: _Request[_Thing, _Answer] = _Request(things, size, asyncio.get_running_loop().create_future())
         self._waiting.append(request)
-        self._waiting_things += len(things)
+        self._waiting_size += size
         self._wake.set()
         try:
             async with asyncio.timeout(self._timeout_s):
@@ -118,12 +122,12 @@ class Groups(Generic[_Thing, _Answer]):
         """Take what waits, up to the limit of a group (a request is never divided); leave out who has gone away."""
         group: list[_Request[_Thing, _Answer]] = []
         size = 0
-        while self._waiting and (not group or size + len(self._waiting[0].things) <= self._things_max):
+        while self._waiting and (not group or size + self._waiting[0].size <= self._size_max):
             request = self._waiting.popleft()
-            self._waiting_things -= len(request.things)
+            self._waiting_size -= request.size
             if not request.done.done():
                 group.append(request)
-                size += len(request.things)
+                size += request.size
         return group
 
     async def _settle(self, group: list[_Request[_Thing, _Answer]]) -> None:
@@ -153,7 +157,7 @@ class Groups(Generic[_Thing, _Answer]):
         self._outage.note(reason, len(group) + len(self._waiting))
         _fail([*group, *self._waiting], Unavailable)
         self._waiting.clear()
-        self._waiting_things = 0
+        self._waiting_size = 0
 
     def _give_up(self, task: asyncio.Future[list[_Answer]]) -> None:
         """Cancel a write without waiting for it: a connection to a silent server takes its time to notice."""

@@ -6,10 +6,11 @@ the address now. So a stop that such a word would end is said again just behind 
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from relay.events import KEPT_MAX, Added, Operation, added_id, origin
-from relay.receive.followed import At, Followed, Part, at_of, latest, over, rank, word_of
+from relay.receive.followed import LONG_AGO, At, Followed, Part, at_of, latest, over, rank
 from relay.receive.mapping import OPT_OUT_AHEAD_MAX
 from relay.store.book import Book, Contact, ContactKey, Place, Unresolved, Word
 
@@ -68,6 +69,21 @@ class Holding:
             return None
         return words.delete.occurred_at
 
+    def shared(self, place: Place, key: ContactKey) -> bool:
+        """Say whether somebody else is at a place by a record, and was not deleted there since.
+
+        A source without ids has only one customer at an address, whatever was the address of the contact before.
+        """
+        words = self.book.words_at(place)
+        ended = latest(*(word.occurred_at for word in (words.delete, words.left) if word is not None))
+        for other in self.book.residents.get(place, ()):
+            contact = self.book.contacts[other]
+            ends = latest(ended, contact.deleted_at, LONG_AGO)
+            its_own = other == key or (self.part.anonymous and other[1] == key[1])
+            if not its_own and ends is not None and contact.occurred_at > ends:
+                return True
+        return False
+
     def hold(self, key: ContactKey, contact: Contact, stops: Iterable[Word | None]) -> None:
         """Let the last of some stops hold where a contact is; without an address it waits for one."""
         stop = max((one for one in stops if one is not None), key=rank, default=None)
@@ -102,9 +118,10 @@ class Holding:
         occurred_at = max(ends) + BEHIND if ends else stop.occurred_at
         if words.opt_out is not None and words.opt_out.occurred_at >= occurred_at:
             return
-        message_id = self.free_id(of.message_id)
+        message_id = self.free_id(of)
         if message_id is not None:
-            self.append(stop.operation, at, message_id, (occurred_at, stop.received_at), of.digest)
+            # received now: it waits to be sent since now. On a tie it comes after what ended it, on the safe side
+            self.append(stop.operation, at, message_id, (occurred_at, self.webhook.received_at), of)
 
     # -- late words ---------------------------------------------------------------------------------------------------
 
@@ -127,8 +144,14 @@ class Holding:
             self.keep(word, at, words.upsert.occurred_at, of)
 
     def spread(self, word: Word, at: At, of: Followed | Unresolved) -> None:
-        """Say a stop to all who left an address after it was said there, wherever they are now."""
-        ways, seen = [(at, word.occurred_at)], {at.customer}
+        """Say a stop to all who left an address after it was said there, wherever they are now.
+
+        Said by the address alone also to those who left before, if nobody else was there by then: who stops an address
+        that all have left has an old mail at hand.
+        """
+        old_mail = self.part.contact is None and not self.lived_in(word, (self.part.account, at.customer))
+        since = LONG_AGO if old_mail else word.occurred_at
+        ways, seen = [(at, since)], {at.customer}
         while ways:
             at, since = ways.pop()
             place = (self.part.account, at.customer)
@@ -145,6 +168,11 @@ class Holding:
                     seen.add(here.customer)
                     ways.append((here, left_at))
 
+    def lived_in(self, word: Word, place: Place) -> bool:
+        """Say whether somebody was at a place when a stop was said there, as far as is known now."""
+        contacts = [self.book.contacts[key] for key in self.book.residents.get(place, ())]
+        return any(LONG_AGO < contact.occurred_at <= word.occurred_at for contact in contacts)
+
     def _ended(self, word: Word, place: Place, left_at: datetime) -> bool:
         """Say whether a stop held no more at a place when it was left."""
         words = self.book.words_at(place)
@@ -158,15 +186,16 @@ class Holding:
         self, key: ContactKey, word: Word, of: Followed | Unresolved, *, own: bool = False, quiet: bool = True
     ) -> None:
         """Keep an opt-out for a contact without an address, once; `own`: under the webhook's id."""
-        if key[1] != self.webhook.source or any(word_of(one) == word for one in self.book.waiting.get(key, ())):
+        if any(
+            (one.operation, one.occurred_at) == (word.operation, word.occurred_at)
+            for one in self.book.waiting.get(key, ())
+        ):
             return
-        message_id = of.message_id if own else self.free_id(of.message_id)
+        message_id = of.message_id if own else self.free_id(of)
         if message_id is not None:
             account, source, customer_id = key
-            times = (word.occurred_at, word.received_at)
-            self.book.wait(
-                Unresolved(account, source, message_id, customer_id, of.digest, word.operation, *times, quiet=quiet)
-            )
+            said = (of.digest, word.operation, word.occurred_at, word.received_at)
+            self.book.wait(Unresolved(account, of.source, message_id, source, customer_id, *said, quiet=quiet))
 
     @property
     def times(self) -> tuple[datetime, datetime]:
@@ -179,18 +208,19 @@ class Holding:
         at: At,
         message_id: str,
         times: tuple[datetime, datetime],
-        digest: bytes | None = None,
+        of: Followed | Unresolved | None = None,
     ) -> None:
-        """Append a word about an address."""
-        voice = self.part.voice
-        self.book.append(voice.event(operation, at.address, message_id, digest or self.webhook.digest, times))
+        """Append a word about an address, said by this webhook or by that `of` which it is, whoever's that was."""
+        said = of or self.webhook
+        event = self.part.voice.event(operation, at.address, message_id, said.digest, times)
+        self.book.append(event if event.source == said.source else replace(event, source=said.source))
 
-    def free(self, message_id: str) -> bool:
+    def free(self, source: str, message_id: str) -> bool:
         """Say whether no event has this message id at this account."""
-        return self.book.free((self.webhook.source, message_id, self.part.account))
+        return self.book.free((source, message_id, self.part.account))
 
-    def free_id(self, message_id: str) -> str | None:
+    def free_id(self, of: Followed | Unresolved) -> str | None:
         """Give the next free id of an opt-out at one more address; None where there are more than can be."""
-        webhook_id, _ = origin(message_id)
+        webhook_id, _ = origin(of.message_id)
         ids = (added_id(webhook_id, Added.KEPT, number) for number in range(1, KEPT_MAX + 1))
-        return next((one for one in ids if self.free(one)), None)
+        return next((one for one in ids if self.free(of.source, one)), None)

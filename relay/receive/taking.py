@@ -7,7 +7,7 @@ from time import monotonic
 
 from aiohttp import web
 
-from relay.errors import Invalid
+from relay.errors import Invalid, RelayError
 from relay.log import logger
 from relay.metrics import Metrics
 from relay.problem import heading, problem_of
@@ -51,6 +51,8 @@ class Taking:
         problem = refusal_of(became, mapped)
         if problem is not None:
             self.note_opt_out(entrance, webhook.type)
+            if became.status == "failed":
+                raise RelayError(problem.message)
             raise Reused if became.status == "conflict" else Invalid(problem)
         entrance.results[RESULTS[became.status]].inc()
         if became.status == "new":

@@ -25,6 +25,7 @@ Mapping_ = Callable[[Webhook, datetime], Mapped | Followed]
 
 KNOWN_OTHERWISE = FieldError("id", "is known with another type, timestamp or data")
 NOT_STORABLE = FieldError("body", "the database refuses a value in it")
+RELAY_FAILED = FieldError("id", "relay failed on it, and on it alone: the log says where")
 NO_ADDRESS = "no address is known for it, and none is given"
 KEPT_WAITING = "no address is known for it yet: the opt-out is kept until there is one"
 
@@ -34,6 +35,7 @@ RESULTS: Mapping[Status, str] = {
     "conflict": "conflict",
     "unknown": "invalid",
     "invalid": "invalid",
+    "failed": "invalid",
 }
 """What became of a webhook, as it is counted."""
 
@@ -77,6 +79,8 @@ def refusal_of(became: Became, mapped: Mapped | Followed) -> FieldError | None:
             return FieldError(mapped.id_field if isinstance(mapped, Followed) else "data", NO_ADDRESS)
         case "invalid":
             return NOT_STORABLE
+        case "failed":
+            return RELAY_FAILED
         case _:
             assert_never(became.status)
 

@@ -82,11 +82,15 @@ def _kind(operation: Operation, added: Added | None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Unresolved:
-    """An opt-out that waits for its customer to have an address. One that is `quiet` is not counted."""
+    """An opt-out that waits for its customer to have an address. One that is `quiet` is not counted.
+
+    `source` said it; the customer may be another's (`customer_source`).
+    """
 
     account: str
     source: str
     message_id: str
+    customer_source: str
     customer_id: bytes
     digest: bytes
     operation: Operation
@@ -97,7 +101,7 @@ class Unresolved:
     @property
     def contact(self) -> ContactKey:
         """Whose it is."""
-        return (self.account, self.source, self.customer_id)
+        return (self.account, self.customer_source, self.customer_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +113,7 @@ class KnownPart:
     digest: bytes
 
 
-Status = Literal["new", "duplicate", "conflict", "unknown", "invalid"]
+Status = Literal["new", "duplicate", "conflict", "unknown", "invalid", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +131,9 @@ class Decided:
 
 @dataclass(frozen=True, slots=True)
 class Became:
-    """What became of a followed webhook: as `Decided`, committed; or `invalid`, because Postgres refuses it.
+    """What became of a followed webhook: as `Decided`, committed; or not.
 
+    `invalid`: Postgres refuses it. `failed`: a bug, which is logged.
     `events` are pairs of account and id, `unresolved` the accounts where it waits for an address.
     """
 
@@ -156,6 +161,10 @@ class Said(Protocol):
     @property
     def places(self) -> Sequence[Place]:
         """The addresses in it."""
+
+    @property
+    def left_places(self) -> Sequence[Place]:
+        """Those of them that it says were left."""
 
     @property
     def opts_out(self) -> bool:

@@ -157,8 +157,11 @@ class Database:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
-        """Run one READ COMMITTED transaction: committed at the end, rolled back on an exception."""
-        async with self.connection() as connection, connection.transaction():
+        """Run one READ COMMITTED transaction: committed at the end, rolled back on an exception.
+
+        Said, not left to the server's default: who waits for a lock has to see what was committed meanwhile.
+        """
+        async with self.connection() as connection, connection.transaction(isolation="read_committed"):
             yield connection
 
     async def fetch(self, name: str, *args: object) -> list[asyncpg.Record]:

@@ -18,6 +18,7 @@ import asyncpg
 
 from relay.errors import Unavailable
 from relay.events import ADDED_SUFFIXES, KEPT_MAX, LEAVING_SUFFIXES, Event, Operation, origin
+from relay.log import logger
 from relay.store.append import DEADLOCK_TRIES_MAX, REFUSED, Known, arrays
 from relay.store.book import Became, Book, Contact, ContactKey, Decided, KnownPart, Place, Said, Unresolved, Word, Words
 from relay.store.database import Connection, Database, sql
@@ -29,14 +30,24 @@ RESIDENTS_MAX = 100
 """So many customers at one address are looked at, the latest: more share a mailbox only by mistake."""
 
 DECIDED_AT_ONCE_MAX = 50
-"""After so many webhooks (some 2 ms) other requests get their turn."""
+"""After so many parts (some 2 ms) other requests get their turn."""
+
+PARTS_AT_ONCE_MAX = 500
+"""So many parts (a webhook has one for each account) are one transaction, of some 0.2 s. What is committed stays so if
+the rest takes too long: the sender tries again, gets over it quickly and comes further."""
 
 _LEAVING = [f"%{suffix}" for suffix in LEAVING_SUFFIXES]
+
+log = logger(__name__)
 
 _Said = TypeVar("_Said", bound=Said)
 
 Decide = Callable[[Book, _Said], Decided]
 """Decides on one webhook as the book stands, and writes into the book what it comes to."""
+
+
+class _UndecidedError(Exception):
+    """A webhook could not be decided on: a bug, whose exception is the cause."""
 
 
 class _RacedError(Exception):
@@ -50,36 +61,60 @@ class Following(Database):
         """Find webhooks of a source that were appended before, with their events; of those that wait the id is 0."""
         known: dict[str, list[Known]] = {}
         for row in await self.fetch("find_followed", [source] * len(message_ids), message_ids, ADDED_SUFFIXES):
-            known.setdefault(row["webhook_id"], []).append(Known(row["account"], row["id"] or 0, row["digest"]))
+            if row["id"] is not None or row["message_id"] == row["webhook_id"]:
+                known.setdefault(row["webhook_id"], []).append(Known(row["account"], row["id"] or 0, row["digest"]))
         return known
 
     async def follow(self, webhooks: Sequence[_Said], decide: Decide[_Said]) -> list[Became]:
         """Append webhooks and say of each, in the order given, what became of it; they are committed on return.
 
-        A webhook that Postgres refuses fails none of its neighbours. Raises Unavailable when Postgres is gone: then
-        nothing is known, and trying again does no harm.
+        Many are more than one transaction (`PARTS_AT_ONCE_MAX`): when it fails, the first of them may be committed.
+
+        A webhook that Postgres refuses, or on which `decide` fails, fails none of its neighbours. Raises Unavailable
+        when Postgres is gone: then nothing is known, and trying again does no harm.
         """
-        if not webhooks:
-            return []
+        said = [webhook for webhook in webhooks if webhook.accounts]
+        if not said:  # one that every account ignores is taken
+            return [Became("new") for _ in webhooks]
         async with self.connection() as connection:
-            return await _follow_split(connection, webhooks, decide)
+            done = [one for some in _slices(said) for one in await _follow_split(connection, some, decide)]
+        became = iter(done)
+        return [next(became) if webhook.accounts else Became("new") for webhook in webhooks]
+
+
+def _slices(webhooks: Sequence[_Said]) -> Iterable[Sequence[_Said]]:
+    """Divide webhooks into what is one transaction; a webhook is never divided."""
+    first = parts = 0
+    for number, webhook in enumerate(webhooks):
+        if number > first and parts + len(webhook.accounts) > PARTS_AT_ONCE_MAX:
+            yield webhooks[first:number]
+            first, parts = number, 0
+        parts += len(webhook.accounts)
+    yield webhooks[first:]
 
 
 async def _follow_split(connection: Connection, webhooks: Sequence[_Said], decide: Decide[_Said]) -> list[Became]:
     try:
         return await _follow_group(connection, webhooks, decide)
-    except REFUSED:
+    except (*REFUSED, _UndecidedError) as error:
         if len(webhooks) == 1:
-            return [Became("invalid")]
+            return [_refused(error)]
         half = len(webhooks) // 2
         first = await _follow_split(connection, webhooks[:half], decide)
         return first + await _follow_split(connection, webhooks[half:], decide)
 
 
+def _refused(error: Exception) -> Became:
+    if not isinstance(error, _UndecidedError):
+        return Became("invalid")
+    log.error("follow_failed", exc_info=error.__cause__)
+    return Became("failed")
+
+
 async def _follow_group(connection: Connection, webhooks: Sequence[_Said], decide: Decide[_Said]) -> list[Became]:
     for _ in range(DEADLOCK_TRIES_MAX):
         try:
-            async with connection.transaction():
+            async with connection.transaction(isolation="read_committed"):
                 book = await _read(connection, webhooks)
                 decided = await _decide(book, webhooks, decide)
                 await _write(connection, book)
@@ -91,10 +126,17 @@ async def _follow_group(connection: Connection, webhooks: Sequence[_Said], decid
 
 
 async def _decide(book: Book, webhooks: Sequence[_Said], decide: Decide[_Said]) -> list[Decided]:
-    decided = []
-    for number, webhook in enumerate(webhooks, 1):
-        decided.append(decide(book, webhook))
-        if number % DECIDED_AT_ONCE_MAX == 0:
+    decided, parts = [], 0
+    for webhook in webhooks:
+        try:
+            decided.append(decide(book, webhook))
+        except Unavailable:
+            raise
+        except Exception as error:  # whatever it is, the neighbours must not pay for it
+            raise _UndecidedError from error
+        parts += len(webhook.accounts)
+        if parts >= DECIDED_AT_ONCE_MAX:
+            parts = 0
             await asyncio.sleep(0)
     return decided
 
@@ -127,6 +169,10 @@ async def _read(connection: Connection, webhooks: Sequence[Said]) -> Book:
     await _read_former(connection, book, webhooks)
     wanted = _wanted(book, webhooks)
     if wanted:
+        for row in await connection.fetch(sql("find_residents"), *_columns(sorted(wanted)), RESIDENTS_MAX):
+            key = (row["account"], row["source"], row["customer_id"])
+            if key not in book.contacts:
+                book.know(key, _contact(row))
         await _read_words(connection, book, wanted)
     return book
 
@@ -134,24 +180,36 @@ async def _read(connection: Connection, webhooks: Sequence[Said]) -> Book:
 async def _read_webhooks(connection: Connection, book: Book, webhooks: Sequence[Said]) -> None:
     sources, message_ids = zip(*sorted({(one.source, one.message_id) for one in webhooks}), strict=True)
     for row in await connection.fetch(sql("find_followed"), sources, message_ids, ADDED_SUFFIXES):
-        part = KnownPart(row["account"], row["message_id"], row["digest"])
-        book.webhooks.setdefault((row["source"], row["webhook_id"]), []).append(part)
-        if part.message_id is not None:
-            book.ids[row["source"], part.message_id, part.account] = row["id"]
+        waits = row["id"] is None
+        if not waits or row["message_id"] == row["webhook_id"]:
+            part = KnownPart(row["account"], None if waits else row["message_id"], row["digest"])
+            book.webhooks.setdefault((row["source"], row["webhook_id"]), []).append(part)
+        _take(book, row)
+
+
+def _take(book: Book, row: asyncpg.Record) -> None:
+    """Take note of a key that is in use: no two events may have one, nor may what waits to be one."""
+    at = (row["source"], row["message_id"], row["account"])
+    if row["id"] is None:
+        book.used.add(at)
+    else:
+        book.ids[at] = row["id"]
 
 
 async def _read_contacts(connection: Connection, book: Book, keys: Sequence[ContactKey]) -> None:
-    columns = _columns(keys)
-    for row in await connection.fetch(sql("read_contacts"), *columns):
+    for row in await connection.fetch(sql("read_contacts"), *_columns(keys)):
         book.know((row["account"], row["source"], row["customer_id"]), _contact(row))
-    for row in await connection.fetch(sql("read_unresolved"), *columns):
+    await _read_waiting(connection, book, keys)
+    webhooks = {(one.source, origin(one.message_id)[0]) for waiting in book.waiting.values() for one in waiting}
+    if webhooks:  # what else these are in the log as
+        for row in await connection.fetch(sql("find_followed"), *_columns(sorted(webhooks)), ADDED_SUFFIXES):
+            _take(book, row)
+
+
+async def _read_waiting(connection: Connection, book: Book, keys: Sequence[ContactKey]) -> None:
+    for row in await connection.fetch(sql("read_unresolved"), *_columns(keys)):
         waiting = Unresolved(**{**row, "operation": Operation(row["operation"])})
         book.waiting.setdefault(waiting.contact, []).append(waiting)
-    webhooks = {(one.source, origin(one.message_id)[0]) for waiting in book.waiting.values() for one in waiting}
-    if webhooks:  # what else these are in the log as: no two events may have one id
-        for row in await connection.fetch(sql("find_followed"), *_columns(sorted(webhooks)), ADDED_SUFFIXES):
-            if row["message_id"] is not None:
-                book.ids[row["source"], row["message_id"], row["account"]] = row["id"]
 
 
 async def _read_former(connection: Connection, book: Book, webhooks: Sequence[Said]) -> None:
@@ -161,13 +219,32 @@ async def _read_former(connection: Connection, book: Book, webhooks: Sequence[Sa
         return
     opts_out = bool(book.waiting) or any(webhook.opts_out for webhook in webhooks)
     columns = _columns(sorted(places))
-    if opts_out:
-        for row in await connection.fetch(sql("find_residents"), *columns, RESIDENTS_MAX):
-            book.know((row["account"], row["source"], row["customer_id"]), _contact(row))
     for row in await connection.fetch(sql("reach"), *columns, 0 if opts_out else HOPS_MAX, HOPS_MAX, KEPT_MAX):
         key = (row["account"], row["source"], row["customer_id"])
         book.know(key, _contact(row))
         book.former.setdefault((row["account"], row["left_customer"]), {})[key] = row["left_at"]
+    await _read_left(connection, book, webhooks)
+    named = {key for webhook in webhooks for key in webhook.contacts}
+    gone = {key for former in book.former.values() for key in former}
+    nowhere = sorted(key for key in gone - named if book.contacts[key].customer is None)
+    if opts_out and nowhere:  # what waits for them need not wait twice
+        await _read_waiting(connection, book, nowhere)
+
+
+async def _read_left(connection: Connection, book: Book, webhooks: Sequence[Said]) -> None:
+    """Read whether the customers that are named have left the places beside them: not only who left these last."""
+    pairs = {
+        (*place, *key[1:])
+        for webhook in webhooks
+        for key in webhook.contacts
+        if key in book.contacts
+        for place in webhook.places
+        if place[0] == key[0]
+    }
+    if pairs:
+        for row in await connection.fetch(sql("read_former"), *_columns(sorted(pairs))):
+            key = (row["account"], row["source"], row["customer_id"])
+            book.former.setdefault((row["account"], row["customer"]), {})[key] = row["left_at"]
 
 
 def _wanted(book: Book, webhooks: Sequence[Said]) -> set[Place]:
@@ -180,6 +257,7 @@ def _wanted(book: Book, webhooks: Sequence[Said]) -> set[Place]:
     mentioned: dict[ContactKey, set[Place]] = {key: set() for key in gone}
     moving = set(book.waiting)
     for webhook in webhooks:
+        wanted.update(webhook.left_places)
         if webhook.opts_out:
             wanted.update(webhook.places)
             moving.update(webhook.contacts)
@@ -191,7 +269,8 @@ def _wanted(book: Book, webhooks: Sequence[Said]) -> set[Place]:
         here = book.contacts.get(key)
         if here is not None and here.customer is not None:
             places.add((key[0], here.customer))
-        if len(places) > 1 or key in moving or key in gone:
+        nowhere = here is not None and here.customer is None
+        if len(places) > 1 or nowhere or key in moving or key in gone:
             wanted |= places
     return wanted
 

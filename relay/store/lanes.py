@@ -56,7 +56,7 @@ class Lanes(Database):
         """
         async with self.connection() as connection:
             try:
-                async with connection.transaction():
+                async with connection.transaction(isolation="read_committed"):
                     await connection.execute(f"set local lock_timeout = {FENCE_TIMEOUT_MS}")
                     await connection.execute(sql("lock_fence"))
                     fence: int = await connection.fetchval(sql("read_fence"))

@@ -34,11 +34,16 @@ create table former_address (
 );
 comment on table former_address is 'Who has left an address, and when: what the mailbox said before holds for them.';
 
+-- Who left it last. Only for queries that say so: whether somebody has left is looked up by the primary key, because some
+-- addresses have been left by thousands.
+create index former_address_left on former_address (account, customer, left_at) where left_at > '-infinity';
+
 create table unresolved (
     account text not null,
     source text not null,
     message_id text not null,
     id bigint generated always as identity,
+    customer_source text not null,
     customer_id bytea not null,
     digest bytea not null,
     operation text not null,
@@ -50,7 +55,8 @@ create table unresolved (
     constraint unresolved_is_an_opt_out check (operation in ('delete', 'stop', 'ban'))
 );
 comment on table unresolved is 'Opt-outs of customers without a known address. A row goes in the transaction that makes it an event.';
-create index unresolved_customer on unresolved (account, source, customer_id);
+comment on column unresolved.source is 'Who said it; customer_source is the source that the customer belongs to.';
+create index unresolved_customer on unresolved (account, customer_source, customer_id);
 create index unresolved_webhook on unresolved (source, message_id);
 -- What operators are shown, and what is counted.
 create index unresolved_open on unresolved (id) where dismissed_at is null;

@@ -7,7 +7,7 @@ with recursive reached(account, customer, hop) as (
     from reached r
     cross join lateral (
         select f.source, f.customer_id from former_address f
-        where f.account = r.account and f.customer = r.customer
+        where f.account = r.account and f.customer = r.customer and f.left_at > '-infinity' -- by its index
         order by f.left_at desc
         limit $5
     ) f
@@ -22,7 +22,7 @@ select r.account, r.customer as left_customer, f.left_at, k.*
 from (select distinct account, customer from reached) r
 cross join lateral (
     select f.source as left_by, f.customer_id as left_id, f.left_at from former_address f
-    where f.account = r.account and f.customer = r.customer
+    where f.account = r.account and f.customer = r.customer and f.left_at > '-infinity' -- by its index
     order by f.left_at desc
     limit $5
 ) f

@@ -18,9 +18,12 @@ from relay.events import Keys, Operation
 from relay.metrics import Metrics
 from relay.problem import problems
 from relay.receive import Appender, Limits, Receiver, routes
+from relay.receive.followed import Followed
+from relay.receive.following import decide
 from relay.settings import Settings
 from relay.status import Sampler
 from relay.store import Store
+from relay.store.book import Book, Decided
 
 SHOP_SECRET = "the shop's webhook secret"
 KEYS = Keys(b"a deployment's secret")
@@ -292,6 +295,24 @@ async def test_other_sources_of_an_account_are_heard_too(front: Front) -> None:
     assert await front.log("other") == [("x1", "stop", A)]
 
 
+async def test_another_source_s_late_stop_waits_for_who_has_no_address(database: str) -> None:
+    """It is said when there is one, in the name of who said it: its id may also be one of the customer's source."""
+    async with serving(settings(without_address="skip"), database) as front:
+        at = "2026-04-01T09:00:0{}+09:00"
+        await taken(await front.shop("create", "s1", id=1, email=A, updated_at=at.format(1)))
+        await taken(await front.shop("update", "s2", id=1, email=None, updated_at=at.format(3)))
+        await taken(await front.say("stopped", "d1", 2, "desk", email=A))
+        assert [one.message_id for one in await front.store.find_unresolved("desk", "d1→kept")] == ["d1→kept"]
+        moved = await taken(await front.shop("update", "d1", id=1, email=B, updated_at=at.format(4)))
+        assert [event["account"] for event in moved["events"]] == ["news", "letter"]
+        said = await front.column("select source || ' ' || message_id from event where operation = 'stop' order by id")
+        assert said[-2:] == ["desk d1", "desk d1→kept"]
+        assert ("d1→kept", "stop", B) in await front.log()
+        again = await taken(await front.say("stopped", "d1", 2, "desk", email=A))
+        assert (again["duplicate"], len(again["events"])) == (True, 2)
+        assert await front.column("select * from unresolved") == []
+
+
 async def test_many_in_one_request_go_in_order(front: Front) -> None:
     """The same customer several times in a batch, with a repeat and a refusal among them."""
     batch = [
@@ -354,6 +375,24 @@ async def test_without_postgres_nothing_is_taken(front: Front) -> None:
     await front.connection.execute("alter table gone rename to known_address")
     assert await front.log() == []
     await taken(await front.say("created", "w1", 1, key=1, email=A))
+
+
+async def test_who_fails_fails_alone(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bug in deciding on one webhook is its 500, or its refusal among many; those beside it are taken."""
+
+    def failing(book: Book, webhook: Followed) -> Decided:
+        if webhook.message_id.startswith("bad"):
+            raise KeyError
+        return decide(book, webhook)
+
+    monkeypatch.setattr("relay.receive.appender.decide", failing)
+    names = ["w1", "bad", "w2", "w3"]
+    said = await asyncio.gather(*[front.say("created", one, 1, key=one, email=f"{one}@example.jp") for one in names])
+    assert [response.status for response in said] == [202, 500, 202, 202]
+    batch = [webhook("created", name, 1, key=name, email=f"{name}@example.jp") for name in ("w5", "bad2")]
+    told = await taken(await front.client.post("/v1/webhooks/crm/batch", json=batch, headers=bearer("crm")))
+    assert (told["accepted"], told["refused"], told["errors"][0]["webhook_id"]) == (1, 1, "bad2")
+    assert sorted(event[0] for event in await front.log()) == ["w1", "w2", "w3", "w5"]
 
 
 async def test_many_at_once_are_one_commit(front: Front) -> None:

@@ -10,19 +10,26 @@ import asyncpg
 import pytest
 
 from relay.errors import Unavailable
-from relay.events import Operation
+from relay.events import KEPT_MAX, Operation
 from relay.receive.followed import Followed
 from relay.receive.following import decide
 from relay.store import Store
 from relay.store.book import Became, Book, Decided
 from relay.store.database import sql
+from relay.store.following import PARTS_AT_ONCE_MAX
 from tests.integration.store.made import Bench, raw_append, raw_connection
 from tests.unit.receive.followed import ACCOUNT, KEYS, SOURCE, Says, Told
 from tests.unit.receive.test_following_orders import WORDS
 from tests.waiting import until
 
 U, D, S, A = Operation.UPSERT, Operation.DELETE, Operation.STOP, Operation.ALLOW
-ALL = [says for kind in WORDS.values() for says in kind]
+HARD = [
+    Says(U, "i", "a", "a"), Says(U, "j", None, "a"), Says(U, "k", None, "b"), Says(U, "i", None),
+    Says(U, "j", "b", "c"), Says(S, "j", "a"), Says(U, None, "b"), Says(U, "k", "c", "c"), Says(S, None, "b"),
+]  # fmt: skip
+"""Records whose previous address is the present one, or that have no other, and late ones of who has none by now."""
+
+ALL = [says for kind in WORDS.values() for says in kind] + HARD
 
 Kept = tuple[Any, ...]
 
@@ -71,6 +78,49 @@ def sample(seed: int, length: int) -> list[Followed]:
     rng, told = random.Random(seed), Told()
     occurred = rng.sample(range(1, 1000), length)
     return [told.webhook(rng.choice(ALL), at, f"m{number}") for number, at in enumerate(occurred)]
+
+
+@pytest.mark.parametrize("says", [Says(U, "i", "a", "a"), Says(U, "i", None, "a")])
+async def test_a_previous_address_alone_is_looked_up(log: Log, says: Says) -> None:
+    """Also where it is the present one, or the record has no other, of a customer who was never heard of."""
+    assert [one.status for one in await log.follow(log.told.webhook(says, 1))] == ["new"]
+
+
+async def test_a_late_record_of_who_has_no_address_any_more_is_looked_up(log: Log) -> None:
+    """It is written down and left again."""
+    for says, occurred in ((Says(U, "i", "a"), 1), (Says(U, "i", None), 5), (Says(U, "i", "c"), 3)):
+        assert [one.status for one in await log.follow(log.told.webhook(says, occurred))] == ["new"]
+    assert [event[:2] for event in await log.events()][-1] == ("m3→moved", "delete")
+
+
+async def test_what_every_account_ignores_is_taken(log: Log) -> None:
+    """Alone and among others; nothing is kept of it."""
+    other = log.told.webhook(Says(U, "i", "a"), 1)
+    ignored = replace(log.told.webhook(Says(S, "i"), 2), parts=())
+    assert await log.follow(ignored) == [Became("new")]
+    assert [(one.status, len(one.events)) for one in await log.follow(ignored, other, ignored)] == [
+        ("new", 0), ("new", 1), ("new", 0)
+    ]  # fmt: skip
+
+
+async def test_the_server_s_isolation_does_not_matter(log: Log) -> None:
+    """At `repeatable read` who waited for the lock would decide by what held before it, and the move pass the stop."""
+    database = await log.bench.connection.fetchval("select current_database()")
+    await log.bench.execute(f"alter database {database} set default_transaction_isolation = 'repeatable read'")
+    async with Store.open(log.bench.url) as store, raw_connection(log.bench.url) as other:
+        await store.follow([log.told.webhook(Says(U, "i", "a"), 1)], decide)
+        transaction = other.transaction()
+        await transaction.start()
+        await other.fetchrow(SQL_LOCK, [ACCOUNT])
+        both = []
+        for says, occurred in ((Says(S, None, "a"), 2), (Says(U, "i", "b"), 3)):
+            both.append(asyncio.create_task(store.follow([log.told.webhook(says, occurred)], decide)))
+            await until_locked(log.bench.connection, len(both))
+        await transaction.rollback()
+        await asyncio.gather(*both)
+        async with store.transaction() as connection:
+            assert await connection.fetchval("show transaction_isolation") == "read committed"
+    assert [event[0] for event in await log.events() if event[1] == "stop"] == ["m2", "m3→kept"]
 
 
 @pytest.mark.parametrize("group", [1, 4, 40])
@@ -161,6 +211,55 @@ async def test_an_opt_out_waits_and_is_resolved_in_one_transaction(log: Log) -> 
     assert (repeat.status, len(repeat.events), repeat.unresolved) == ("duplicate", 1, ())
 
 
+async def test_what_waits_for_one_customer_takes_no_id_from_another(log: Log) -> None:
+    """A stop by address waits for each of those who left it and are nowhere, also where the webhook waits already."""
+    for number, who in enumerate(["i", "j", "k"]):
+        await log.follow(log.told.webhook(Says(U, who, "a"), number))
+        await log.follow(log.told.webhook(Says(U, who, None), 10 + number))
+    await log.follow(log.told.webhook(Says(S, "k", "a"), 5, "w"))
+    assert [one[0] for one in await log.waiting()] == ["w→kept", "w→kept2", "w→kept3"]
+    await log.follow(log.told.webhook(Says(U, "new", None, "a"), 20, "v"))
+    for address, occurred in (("x", 18), ("y", 25)):
+        await log.follow(log.told.webhook(Says(U, "l", address), occurred))
+    await log.follow(log.told.webhook(Says(U, "i", "x"), 30, "x"))
+    assert not {event[0] for event in await log.events()} & {one[0] for one in await log.waiting()}
+    for number, who in enumerate(["j", "k", "new"]):
+        await log.follow(log.told.webhook(Says(U, who, f"own{number}"), 40 + number))
+    stopped = {event[2] for event in await log.events() if event[1] == "stop"}
+    assert stopped == {f"{name}@example.jp\r\n".encode() for name in ("a", "x", "y", "own0", "own1", "own2")}
+    assert await log.waiting() == []
+
+
+async def test_a_previous_address_is_no_news_however_many_have_left_it(log: Log) -> None:
+    """Who names it for ever after deletes nobody who lives there now."""
+    for number in range(KEPT_MAX + 3):
+        await log.follow(log.told.webhook(Says(U, f"i{number}", f"own{number}", "a"), 10 + number))
+    await log.follow(log.told.webhook(Says(U, None, "a"), 50))
+    for number in range(KEPT_MAX + 3):
+        await log.follow(log.told.webhook(Says(U, f"i{number}", f"own{number}", "a"), 60 + number))
+    left = [event[3] for event in await log.events() if event[1:3] == ("delete", b"a@example.jp\r\n")]
+    assert max(left) < EPOCH_1 + timedelta(seconds=50)
+
+
+async def test_a_large_request_is_more_than_one_commit(log: Log) -> None:
+    """So that it comes further each time that it is tried, if all of it takes too long; none is divided."""
+    many = [log.told.webhook(Says(U, f"i{n}", f"a{n}"), n, f"m{n}") for n in range(PARTS_AT_ONCE_MAX * 2 + 1)]
+    became = await log.follow(*many, many[3])
+    assert [one.status for one in became] == ["new"] * len(many) + ["duplicate"]
+    assert await log.bench.column("select count(distinct xmin::text) from event") == [3]
+
+    def failing(book: Book, webhook: Followed) -> Decided:
+        if webhook.message_id == "n600":
+            raise Unavailable("gone")
+        return decide(book, webhook)
+
+    more = [log.told.webhook(Says(U, f"i{n}", f"b{n}"), 5000 + n, f"n{n}") for n in range(PARTS_AT_ONCE_MAX * 2)]
+    with pytest.raises(Unavailable):
+        await log.store.follow(more, failing)
+    again = [one.status for one in await log.follow(*more)]
+    assert again == ["duplicate"] * PARTS_AT_ONCE_MAX + ["new"] * PARTS_AT_ONCE_MAX
+
+
 async def test_who_is_at_an_address_is_found_by_the_address(log: Log) -> None:
     """A late deletion by address names no customer; the stop of who has come there since is kept."""
     for says, occurred in ((Says(U, "i", "a"), 3), (Says(S, "i"), 1), (Says(D, None, "a"), 2)):
@@ -199,6 +298,21 @@ async def test_a_refused_webhook_fails_none_of_its_group(log: Log) -> None:
     became = await log.follow(*webhooks)
     assert [one.status for one in became] == ["new"] * 3 + ["invalid"] + ["new"] * 3
     assert len(await log.contacts()) == 6
+
+
+async def test_a_failure_fails_none_of_its_group(log: Log) -> None:
+    """Whatever goes wrong in deciding on one webhook, the others are taken, and nothing is kept of that one."""
+
+    def failing(book: Book, webhook: Followed) -> Decided:
+        decided = decide(book, webhook)
+        if webhook.message_id in ("m2", "m5"):
+            raise KeyError(webhook.message_id)
+        return decided
+
+    webhooks = [log.told.webhook(Says(U, f"i{n}", f"a{n}"), n + 1, f"m{n}") for n in range(7)]
+    became = await log.store.follow(webhooks, failing)
+    assert [one.status for one in became] == ["new", "new", "failed", "new", "new", "failed", "new"]
+    assert [event[0] for event in await log.events()] == ["m0", "m1", "m3", "m4", "m6"]
 
 
 async def test_a_webhook_that_somebody_appended_meanwhile_is_decided_again(log: Log) -> None:
@@ -267,11 +381,11 @@ async def test_a_replica_that_hangs_holds_nobody_for_long(log: Log) -> None:
     assert [one.status for one in await log.follow(webhook)] == ["new"]
 
 
-async def until_locked(connection: asyncpg.Connection) -> None:
-    """Wait until somebody waits for an advisory lock."""
-    query = "select exists (select from pg_locks where locktype = 'advisory' and not granted)"
+async def until_locked(connection: asyncpg.Connection, count: int = 1) -> None:
+    """Wait until so many wait for an advisory lock."""
+    query = "select count(*) from pg_locks where locktype = 'advisory' and not granted"
     async with asyncio.timeout(5):
-        while not await connection.fetchval(query):
+        while await connection.fetchval(query) < count:
             await connection.execute("select pg_sleep(0.01)")
 
 

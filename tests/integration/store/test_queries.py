@@ -63,8 +63,9 @@ from generate_series(1, {EVENTS}) i;
 insert into former_address
 select 'account-0', decode(md5((i % 9000)::text), 'hex'), 'crm', decode(md5(i::text), 'hex'), now()
 from generate_series(1, {EVENTS}) i;
-insert into unresolved (account, source, message_id, customer_id, digest, operation, occurred_at, received_at)
-select 'account-0', 'crm', i::text, decode(md5(i::text), 'hex'), '\\x00', 'stop', now(), now()
+insert into unresolved
+    (account, source, message_id, customer_source, customer_id, digest, operation, occurred_at, received_at)
+select 'account-0', 'crm', i::text, 'crm', decode(md5(i::text), 'hex'), '\\x00', 'stop', now(), now()
 from generate_series(1, {EVENTS}) i;
 update cursor set position = {CUT_TO};
 insert into batch
@@ -110,7 +111,8 @@ HOT: Mapping[str, tuple[Sequence[object], Sequence[str]]] = {
     "read_contacts": (([ACCOUNT] * 2, ["crm"] * 2, HASHES), ("known_address_pkey",)),
     "read_unresolved": (([ACCOUNT] * 2, ["crm"] * 2, HASHES), ("unresolved_customer",)),
     "find_residents": (([ACCOUNT] * 2, HASHES, 100), ("known_address_customer",)),
-    "reach": (([ACCOUNT] * 2, HASHES, 0, 5, 9), ("known_address_pkey", "former_address_pkey")),
+    "reach": (([ACCOUNT] * 2, HASHES, 0, 5, 9), ("known_address_pkey", "former_address_left")),
+    "read_former": (([ACCOUNT] * 2, HASHES, ["crm"] * 2, HASHES), ("former_address_pkey",)),
     "read_words": (([ACCOUNT] * 2, HASHES, ["%→moved", "%→previous"]), ("event_customer", "event_customer_permission")),
     "find_webhook": (("crm", ["w", "w→moved"]), ("event_webhook_is_unique",)),
 }  # fmt: skip

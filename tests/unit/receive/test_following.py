@@ -49,6 +49,26 @@ def test_a_late_repeat_of_an_older_address_brings_nobody_back() -> None:
     assert made.log[1:] == [("m2", "upsert", "a", 1), ("m2→moved", "delete", "a", 2), ("m3", "delete", "b", 3)]
 
 
+def test_who_shares_an_address_stays_there() -> None:
+    """It is left when the last one goes; a stop at it stays, and whoever was deleted there shares it no more."""
+    shared = ((Says(U, "i", "a"), 1), (Says(U, "j", "a"), 2), (Says(U, "i", "b"), 3))
+    made = told(*shared)
+    assert mailable(made) == {"a", "b"}
+    made.say(Says(U, "j", "c"), 4)
+    assert mailable(made) == {"b", "c"}
+    assert [event for event in made.log if event[1] == "delete"] == [("m4→moved", "delete", "a", 4)]
+    assert mailable(told((Says(S, "i"), 0.5), *shared)) == set()
+    assert mailable(told(*shared[:2], (Says(D, "j"), 2.5), (Says(U, "i", "a"), 2.7), shared[2])) == {"b"}
+
+
+def test_the_last_to_go_takes_the_leave_that_was_not_taken() -> None:
+    """Also where it went before the other did, and relay hears of it afterwards."""
+    made = told((Says(U, "i", "a"), 1), (Says(U, "j", "a"), 2), (Says(U, "i", "a"), 3), (Says(U, "i", "b"), 4))
+    made.say(Says(U, "j", "c"), 2.5)
+    assert mailable(made) == {"b", "c"}
+    assert made.log[-1] == ("m5→moved", "delete", "a", 4)
+
+
 def test_moving_back_is_moving() -> None:
     """The delete of the first move is older than the return, and no deletion of the customer."""
     made = told((Says(U, "i", "a"), 1), (Says(U, "i", "b"), 2), (Says(U, "i", "a"), 3))
@@ -75,11 +95,11 @@ def test_old_and_previous_address_are_both_left() -> None:
 
 @pytest.mark.parametrize("opt_out", [S, B])
 def test_the_person_opted_out_not_the_address(opt_out: Operation) -> None:
-    """A stop or ban goes with the customer, with the moments of its original."""
+    """A stop or ban goes with the customer, as of the moment of its original; it waits since it was added."""
     made = told((Says(U, "i", "a"), 1), (Says(opt_out, "i"), 2), (Says(U, "i", "b"), 3))
     assert made.log[-1] == ("m3→kept", opt_out.value, "b", 2)
-    original, kept = made.book.events[1], made.book.events[-1]
-    assert (kept.occurred_at, kept.received_at) == (original.occurred_at, original.received_at)
+    original, moved, kept = (made.book.events[number] for number in (1, 2, -1))
+    assert (kept.occurred_at, kept.received_at) == (original.occurred_at, moved.received_at)
 
 
 def test_an_allow_is_not_carried() -> None:
@@ -130,7 +150,11 @@ def test_a_late_stop_follows_those_who_left() -> None:
     assert mailable(told(*moves, (Says(S, "i"), 2))) == set()
     assert mailable(told(*moves, (Says(S, None, "a"), 2))) == set()
     assert mailable(told(*moves, (Says(S, None, "b"), 4))) == set()
-    assert mailable(told(*moves, (Says(S, None, "a"), 4))) == {"c"}, "what is said of an address after one has left it"
+    assert mailable(told(*moves, (Says(S, None, "a"), 4))) == set(), "a click in an old mail"
+    somebody = (Says(U, "j", "a"), 3.5)
+    assert mailable(told(*moves, somebody, (Says(S, None, "a"), 4))) == {"c"}, "it is somebody else's by then"
+    assert mailable(told(*moves, (Says(U, "j", "a"), 4.5), (Says(S, None, "a"), 4))) == set(), "but was not then"
+    assert mailable(told(*moves, (Says(U, "j", "a"), 4.5), (Says(S, "j"), 4))) == {"c"}, "nor is it an old mail by id"
 
 
 def test_a_late_update_does_not_bring_back_who_was_deleted() -> None:
@@ -185,6 +209,18 @@ def test_an_allow_needs_an_address() -> None:
     assert made.say(Says(A, "i"), 1).status == "unknown"
     made.say(Says(U, "i", "a"), 2)
     assert made.say(Says(A, "i"), 3).status == "new"
+    assert made.log[-1] == ("m3", "allow", "a", 3)
+
+
+def test_an_allow_is_refused_only_where_no_account_knows_the_customer() -> None:
+    """An account that was added since has not heard of the customer; that must not keep the others from it."""
+    made = told((Says(U, "i", "a"), 1), (Says(S, "i"), 2))
+    allow = made.webhook(Says(A, "i"), 3)
+    (part,) = allow.parts
+    assert part.contact is not None
+    added = replace(part, account="added", contact=("added", *part.contact[1:]))
+    assert decide(made.book, replace(allow, parts=(added,))).status == "unknown"
+    assert decide(made.book, replace(allow, parts=(added, part))).status == "new"
     assert made.log[-1] == ("m3", "allow", "a", 3)
 
 

@@ -28,6 +28,7 @@ WORDS: dict[str, list[Says]] = {
     ],
     "two customers": [
         Says(U, "i", "a"), Says(U, "i", "b"), Says(U, "j", "a"), Says(S, "i"), Says(S, "j"), Says(D, "i"),
+        Says(U, "j", "c"), Says(S, None, "a"),
     ],
     "allows": [Says(U, "i", "a"), Says(U, "i", "b"), Says(S, "i"), Says(A, "i"), Says(S, None, "a"), Says(D, "i")],
 }  # fmt: skip
@@ -62,10 +63,10 @@ def may_be_ended(sequence: Sequence[Says]) -> bool:
 
 def somebody_else_s(sequence: Sequence[Says], addresses: set[str]) -> bool:
     """Whether at each address is a customer who never opted out, nor was it said of an address."""
-    return all(
-        not any(word.asked is S and word.who in (None, last.who) for word in sequence)
-        for last in ([word for word in sequence if word.asked is U and word.address == one][-1] for one in addresses)
-    )
+    last = {word.who: word.address for word in sequence if word.asked is U}
+    opted_out = {word.who for word in sequence if word.asked is S}
+    there = {address for who, address in last.items() if who not in opted_out}
+    return None not in opted_out and addresses <= there
 
 
 @pytest.mark.parametrize("kind", WORDS)
