@@ -108,6 +108,7 @@ def serve_relay(pipe: Connection, database: str, directory: str) -> None:
             "RELAY_OPS_PORT": "0",
         }
         async with app.running(process(env), load(config, env)) as addresses:
+            app.spare_collector()  # as `relay serve` does
             pipe.send(int(addresses.url.rpartition(":")[2]))
             await asyncio.to_thread(pipe.recv)
 
