@@ -18,40 +18,29 @@ through.
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from email.utils import parsedate_to_datetime
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from types import TracebackType
 from typing import Final, Self
 
 import aiofiles
 import aiohttp
-from yarl import URL
 
-from relay import __version__
-from relay.batches import Misconfigured, Outcome, Transient, Unauthorized, Unknown
-from relay.client.body import CHUNK_BYTES, Body, body_bytes, cause
+from relay.batches import Outcome, Transient, Unknown
+from relay.client.body import Body, body_bytes, cause
+from relay.client.tokens import NoToken, Tokens
+from relay.client.wire import FAILED, REPLY_BYTES_MAX, open_session, read, timeout_of, url_of
 from relay.errors import LaneLost
 from relay.events import Operation
-from relay.log import logger
 from relay.metrics import Metrics
-from relay.settings import Account, BmeLogin, Login
+from relay.settings import Account, Login
 from relay.spool import Spool, SpoolFile
-from relay.vendors import Counted, Form, Reply, Sent, Vendor, excerpt, vendor_of
+from relay.vendors import Call, Counted, Form, Reply, Sent, Vendor, excerpt, vendor_of
 
-__all__ = ["Client", "UploadJob", "Uploaded", "body_bytes"]
+__all__ = ["REPLY_BYTES_MAX", "Client", "UploadJob", "Uploaded", "body_bytes"]
 
-log = logger(__name__)
-
-REPLY_BYTES_MAX: Final = 16_777_216
-"""More of a reply is not read: it would repeat over 30,000 refused lines, and parsing takes several times its size."""
-
-LOGIN_TIMEOUT_S: Final = 30.0
-"""A login call does no work at the vendor; one that takes longer has failed."""
-
-
-_FAILED: Final = (aiohttp.ClientError, OSError, UnicodeError)
-"""What talking can end in. A time-out is an OSError, a host that is no name for DNS a UnicodeError."""
+CALL_TIMEOUT_S: Final = 30.0
+"""A call without a file does little work at the vendor; one that takes longer has failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,25 +64,14 @@ class Uploaded:
     excerpt: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Token:
-    """A token with the login settings that it was got with, and when to renew it."""
-
-    login: Login
-    value: str = field(repr=False)
-    renew_at: float
-
-
 class Client:
     """Talks to vendors for all lanes of a process. Use as a context manager, or `close` it."""
 
     def __init__(self, metrics: Metrics, spool: Spool, *, token_clock: Callable[[], float] = time.monotonic) -> None:
         self._metrics = metrics
         self._spool = spool
-        self._clock = token_clock
         self._session: aiohttp.ClientSession | None = None
-        self._tokens: dict[str, _Token] = {}
-        self._logging_in: dict[str, asyncio.Lock] = {}
+        self._tokens = Tokens(metrics, self._call, clock=token_clock)
 
     async def __aenter__(self) -> Self:
         return self
@@ -105,7 +83,7 @@ class Client:
 
     async def close(self) -> None:
         """Close all connections. Tokens are forgotten."""
-        self._tokens.clear()
+        self._tokens.forget()
         if self._session is not None:
             await self._session.close()
             self._session = None
@@ -119,62 +97,60 @@ class Client:
         vendor = vendor_of(job.login)
         if not vendor.needs_token:
             return await self._attempt(job, vendor, None)
-        token = await self._token(job.login, vendor)
-        if isinstance(token, Uploaded):
-            return token
+        token = await self._tokens.give(job.login)
+        if isinstance(token, NoToken):
+            return Uploaded(token.outcome, token.http_status, 0, token.excerpt)
         first = await self._attempt(job, vendor, token)
         if first.http_status != HTTPStatus.UNAUTHORIZED:
             return first
-        self._drop(job.login, token)
-        token = await self._token(job.login, vendor)
-        if isinstance(token, Uploaded):
-            return replace(token, bytes_sent=first.bytes_sent)
+        self._tokens.drop(job.login, token)
+        token = await self._tokens.give(job.login)
+        if isinstance(token, NoToken):
+            return Uploaded(token.outcome, token.http_status, first.bytes_sent, token.excerpt)
         second = await self._attempt(job, vendor, token)
         if second.http_status == HTTPStatus.UNAUTHORIZED:
-            self._drop(job.login, token)
+            self._tokens.drop(job.login, token)
         return replace(second, bytes_sent=first.bytes_sent + second.bytes_sent)
 
-    # -- tokens ------------------------------------------------------------------------------------------------------
+    async def ask(self, login: Login, call_with: Callable[[str | None], Call]) -> Reply | Outcome:
+        """Make a call without a file; say what the lack of an answer, or of a token, means.
 
-    async def _token(self, login: Login, vendor: Vendor) -> str | Uploaded:
-        """Give a login's token: the one at hand if it is good, else a new one; one login call at a time."""
-        async with self._logging_in.setdefault(login.name, asyncio.Lock()):
-            known = self._tokens.get(login.name)
-            if known is not None and known.login == login and self._clock() < known.renew_at:
-                return known.value
-            renew_after_s = login.token_renew_after_s if isinstance(login, BmeLogin) else 0.0
-            renew_at = self._clock() + renew_after_s
-            got = await self._log_in(login, vendor)
-            if isinstance(got, str):
-                self._tokens[login.name] = _Token(login, got, renew_at)
-            return got
-
-    def _drop(self, login: Login, token: str) -> None:
-        known = self._tokens.get(login.name)
-        if known is not None and known.value == token:
-            del self._tokens[login.name]
-
-    async def _log_in(self, login: Login, vendor: Vendor) -> str | Uploaded:
-        path, fields = vendor.login_form(login)
-        timeout = _timeout(login, min(LOGIN_TIMEOUT_S, login.upload_timeout_s))
-        reply: Reply | None = None
-        token: str | Outcome
+        `call_with` makes the call with a token (None where the vendor knows none). A token that has expired is renewed
+        once. A 401 after that is given back as the reply that it is. Nothing is tried again.
+        """
         try:
-            async with self._open_session().post(
-                _url(login, path), data=aiohttp.FormData(fields), timeout=timeout, allow_redirects=False
-            ) as response:
-                reply = await _read(response)
-            token = vendor.read_token(reply)
-        except _FAILED as error:
-            token = Transient(f"login: {cause(error)}")  # no file has been sent, whatever became of this call
-        kept = "" if reply is None else excerpt(reply)
-        if isinstance(token, str):
-            result = "ok"
-        else:
-            result = "refused" if isinstance(token, Unauthorized | Misconfigured) else "failed"
-        self._metrics.logins.labels(login.vendor, result).inc()
-        log.info("vendor_login", login=login.name, vendor=login.vendor, result=result, reply=kept)
-        return token if isinstance(token, str) else Uploaded(token, None if reply is None else reply.status, 0, kept)
+            if not vendor_of(login).needs_token:
+                return await self._call(login, call_with(None))
+            token = await self._tokens.give(login)
+            if isinstance(token, NoToken):
+                return token.outcome
+            first = await self._call(login, call_with(token))
+            if first.status != HTTPStatus.UNAUTHORIZED:
+                return first
+            self._tokens.drop(login, token)
+            token = await self._tokens.give(login)
+            if isinstance(token, NoToken):
+                return token.outcome
+            second = await self._call(login, call_with(token))
+        except FAILED as error:
+            return Transient(cause(error))
+        if second.status == HTTPStatus.UNAUTHORIZED:
+            self._tokens.drop(login, token)
+        return second
+
+    async def _call(self, login: Login, call: Call) -> Reply:
+        """Make a call and read the answer. Raises what `FAILED` lists."""
+        timeout = timeout_of(login, min(CALL_TIMEOUT_S, login.upload_timeout_s))
+        url = url_of(login, call.path)
+        data = aiohttp.FormData(call.fields) if call.method == "POST" else None
+        async with self._open_session().request(
+            call.method,
+            url.extend_query(call.query) if call.query else url,
+            data=data,
+            timeout=timeout,
+            allow_redirects=False,
+        ) as response:
+            return await read(response)
 
     # -- files -------------------------------------------------------------------------------------------------------
 
@@ -219,13 +195,13 @@ class Client:
         return answer
 
     async def _answer(self, job: UploadJob, form: Form, body: Body) -> Reply | Outcome:
-        timeout = _timeout(job.login, job.login.upload_timeout_s)
+        timeout = timeout_of(job.login, job.login.upload_timeout_s)
         try:
             async with self._open_session().post(
-                _url(job.login, form.path), data=body, timeout=timeout, allow_redirects=False
+                url_of(job.login, form.path), data=body, timeout=timeout, allow_redirects=False
             ) as response:
-                return await _read(response)
-        except _FAILED as error:
+                return await read(response)
+        except FAILED as error:
             reason = body.broken or cause(error)
             if body.sent == 0:
                 return Transient(reason)
@@ -243,59 +219,7 @@ class Client:
             return Unknown(f"the spooled file cannot be compared with the answer: {cause(error)}")
         return await asyncio.to_thread(vendor.judge, claimed, sent, lines)
 
-    # -- HTTP --------------------------------------------------------------------------------------------------------
-
     def _open_session(self) -> aiohttp.ClientSession:
-        """Open the one session: no cookies, no proxy or credentials from the environment, no connection used twice.
-
-        A vendor may close an idle connection at the moment in which it is used again, which would read as `Unknown`.
-        """
         if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(force_close=True, limit=0),  # the lanes are the limit
-                cookie_jar=aiohttp.DummyCookieJar(),
-                headers={"User-Agent": f"relay/{__version__}", "Accept-Encoding": "identity"},
-                trust_env=False,
-            )
+            self._session = open_session()
         return self._session
-
-
-def _url(login: Login, path: str) -> URL:
-    return URL(f"{login.base_url.rstrip('/')}/{path.lstrip('/')}", encoded=True)
-
-
-def _timeout(login: Login, total_s: float) -> aiohttp.ClientTimeout:
-    """Bound everything together, and connecting (DNS, TCP, TLS) by itself."""
-    return aiohttp.ClientTimeout(total=total_s, connect=login.connect_timeout_s, sock_connect=login.connect_timeout_s)
-
-
-async def _read(response: aiohttp.ClientResponse) -> Reply:
-    """Read an answer up to the limit. One that breaks off still has its status, unless that is a yes."""
-    body, truncated = bytearray(), False
-    try:
-        async for chunk in response.content.iter_chunked(CHUNK_BYTES):
-            body += chunk
-            if len(body) > REPLY_BYTES_MAX:
-                del body[REPLY_BYTES_MAX:]
-                truncated = True
-                break
-    except (aiohttp.ClientError, OSError):
-        if response.status < HTTPStatus.MULTIPLE_CHOICES:
-            raise
-        truncated = True
-    if truncated:
-        response.close()
-    retry_after_s = _retry_after_s(response.headers.get("Retry-After"), response.headers.get("Date"))
-    return Reply(response.status, response.headers.get("Content-Type", ""), bytes(body), truncated, retry_after_s)
-
-
-def _retry_after_s(value: str | None, date: str | None) -> float | None:
-    """Read `Retry-After`: seconds, or a date, which is compared with the server's own clock. None if it is neither."""
-    if value is None:
-        return None
-    if value.isascii() and value.isdigit():
-        return float(value[:9])
-    try:
-        return max(0.0, (parsedate_to_datetime(value) - parsedate_to_datetime(date or "")).total_seconds())
-    except (TypeError, ValueError):
-        return None

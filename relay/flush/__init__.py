@@ -118,7 +118,8 @@ class Flusher:
         now = asyncio.get_running_loop().time()
         resting = {login for login, rest in self._resting.items() if rest.until > now}
         idle = [plan for login, plan in self._plans.items() if login not in self._busy and login not in resting]
-        choices = await self._worker.survey(idle, fence)
+        # Own lanes that are not busy are free: Postgres went away before they could be given back.
+        choices = await self._worker.survey(idle, fence, self._worker.owner)
         urgent = sorted(choices, key=lambda login: choices[login].urgency, reverse=True)
         room = max(0, self._uploads_max - len(self._busy))
         return [login for place, login in enumerate(urgent) if place < room or choices[login].opt_outs]

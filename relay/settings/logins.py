@@ -35,6 +35,21 @@ class LoginBase(Model):
         raise NotImplementedError
 
     @property
+    def flush_after_s(self) -> float:
+        """How long data waits to share a file where the account says nothing."""
+        return 60
+
+    @property
+    def flush_opt_outs_after_s(self) -> float:
+        """The same for opt-outs."""
+        return 10
+
+    @property
+    def token_lasts_s(self) -> float:
+        """After how long a token is renewed, where the vendor has any."""
+        return 0
+
+    @property
     def calls_per_day(self) -> int | None:
         """The contract's calls a day, or None where the vendor counts none."""
         return None
@@ -74,6 +89,19 @@ class HaihaiLogin(LoginBase):
         return self.calls_per_day_limit or (240 if self.server == "shared" else 86_400)
 
     @property
+    def flush_after_s(self) -> float:
+        """240 calls a day (seen) leave one every 6 minutes on a shared server, for all accounts and opt-outs."""
+        return 900 if self.server == "shared" else super().flush_after_s
+
+    @property
+    def flush_opt_outs_after_s(self) -> float:
+        """For one account with one kind of opt-out, 144 files of those and 96 of data make a shared server's day.
+
+        Were it shorter, a busy day's calls would be spent by noon.
+        """
+        return 600 if self.server == "shared" else super().flush_opt_outs_after_s
+
+    @property
     def settle_after_s(self) -> float:
         """Whether accepted files are imported in their order is not known, so relay waits between files."""
         return self.settle_wait_s
@@ -99,6 +127,11 @@ class BmeLogin(LoginBase):
     def file_bytes_max(self) -> int:
         """No limit is documented; a file of 10 MB takes the vendor over a minute already."""
         return self.file_bytes_limit
+
+    @property
+    def token_lasts_s(self) -> float:
+        """Tokens live an hour at least (seen); they are renewed ahead of time."""
+        return self.token_renew_after_s
 
 
 Login = HaihaiLogin | BmeLogin

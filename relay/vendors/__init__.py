@@ -4,16 +4,16 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
-from relay import csvline
 from relay.errors import FieldError
 from relay.events import OPT_OUTS, TYPES, Operation
-from relay.settings import STATUS_HEADER, Account, BmeLogin, HaihaiLogin, Login, Settings
-from relay.vendors.base import Claim, Counted, Form, Reply, Sent, Vendor, excerpt
+from relay.settings import Account, Login, Settings
+from relay.vendors.base import Call, Claim, Counted, Form, Reply, Sent, Vendor, excerpt
 from relay.vendors.bme import Bme
-from relay.vendors.haihai import OWN_FIELDS, Haihai
+from relay.vendors.haihai import Haihai
 
 __all__ = [
     "VENDORS",
+    "Call",
     "Claim",
     "Counted",
     "Form",
@@ -31,20 +31,6 @@ _BME: Final = Bme()
 VENDORS: Mapping[str, Vendor] = {"haihai": Haihai(), "blastmail": _BME, "blaynmail": _BME}
 """The adapters by `login.vendor`."""
 
-FLUSH_AFTER_S: Final = 60.0
-"""How long data waits to share a file where the settings say nothing."""
-
-FLUSH_AFTER_SHARED_S: Final = 900.0
-"""The same on 配配メール's shared server: 240 calls a day (seen) leave one every 6 minutes, shared by all accounts."""
-
-FLUSH_OPT_OUTS_AFTER_S: Final = 10.0
-"""How long opt-outs wait to share a file where the settings say nothing."""
-
-FLUSH_OPT_OUTS_AFTER_SHARED_S: Final = 600.0
-"""The same on 配配メール's shared server: for one account with one kind of opt-out, 144 files of those and 96
-of data make a day's 240 calls. Were it
-shorter, a busy day's calls are spent by noon, and the opt-outs of the afternoon wait until midnight."""
-
 
 def vendor_of(login: Login) -> Vendor:
     """The adapter for a login's vendor."""
@@ -56,9 +42,7 @@ def flush_after_s(login: Login, account: Account, operation: Operation) -> float
     chosen = account.flush_opt_outs_after_s if operation.opt_out else account.flush_after_s
     if chosen is not None:
         return chosen
-    if isinstance(login, HaihaiLogin) and login.server == "shared":
-        return FLUSH_OPT_OUTS_AFTER_SHARED_S if operation.opt_out else FLUSH_AFTER_SHARED_S
-    return FLUSH_OPT_OUTS_AFTER_S if operation.opt_out else FLUSH_AFTER_S
+    return login.flush_opt_outs_after_s if operation.opt_out else login.flush_after_s
 
 
 def check(settings: Settings) -> list[FieldError]:
@@ -79,15 +63,7 @@ def _check_login(login: Login) -> Iterator[FieldError]:
         yield FieldError(f"{path}.base_url", fault)
     if any(not text.strip() for text in login.unknown_address_messages):
         yield FieldError(f"{path}.unknown_address_messages", "an empty text would match every message")
-    if isinstance(login, BmeLogin):
-        if not login.status_header.strip() or csvline.unencodable(login.status_header):
-            yield FieldError(f"{path}.status_header", "expected a header that has a Shift_JIS (CP932) form")
-        return
-    taken = sorted({*OWN_FIELDS, login.password_field} & login.extra_fields.keys())
-    if taken:
-        yield FieldError(f"{path}.extra_fields", f"relay fills in {', '.join(taken)} itself")
-    if login.password_field in OWN_FIELDS:
-        yield FieldError(f"{path}.password_field", f"{login.password_field} is another part of the form")
+    yield from vendor_of(login).check_login(login)
 
 
 def _fault_of_url(url: str) -> str | None:
@@ -109,14 +85,7 @@ def _check_account(login: Login, account: Account) -> Iterator[FieldError]:
     if account.mode not in login.modes:
         yield FieldError(f"{path}.mode", f"{login.vendor} knows the modes {', '.join(sorted(login.modes))}")
     yield from _check_operations(login, account)
-    if isinstance(login, BmeLogin):
-        for name in ("group_id", "step_plan_id"):
-            if getattr(account, name) is not None:
-                yield FieldError(f"{path}.{name}", f"{login.vendor} has no such thing, only 配配メール has")
-        for header in account.columns:
-            if csvline.fold(header).strip() in (STATUS_HEADER, csvline.fold(login.status_header).strip()):
-                message = f"{header} is no column for data: an empty cell in it subscribes people again who left"
-                yield FieldError(f"{path}.columns", message)
+    yield from vendor_of(login).check_account(login, account)
 
 
 def _check_operations(login: Login, account: Account) -> Iterator[FieldError]:

@@ -9,13 +9,14 @@ What an HTTP status means by itself is one table for all vendors (`by_status`), 
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 from relay import csvline
 from relay.batches import Busy, Misconfigured, Outcome, TooLarge, Unauthorized, Unknown
+from relay.errors import FieldError
 from relay.events import Operation
 from relay.settings import Account, Column, Login
 
@@ -32,6 +33,19 @@ class Form:
     file_field: str
     file_name: str
     file_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request without a file: the path below the login's base URL, its query (GET) or form fields (POST).
+
+    Both hold tokens or passwords, so the repr leaves them out.
+    """
+
+    method: Literal["GET", "POST"]
+    path: str
+    query: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    fields: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +109,12 @@ class Vendor(Protocol):
     needs_token: bool
     """Whether uploads carry a token that a login call yields."""
 
+    def check_login(self, login: Login) -> Iterator[FieldError]:
+        """Find what the settings of a login allow but this vendor does not, with TOML paths."""
+
+    def check_account(self, login: Login, account: Account) -> Iterator[FieldError]:
+        """The same for an account under a login of this vendor."""
+
     def columns(self, login: Login, account: Account, operation: Operation) -> Mapping[str, Column]:
         """Say what a line of this operation holds, by header: all mapped columns for upserts, else what is needed.
 
@@ -116,8 +136,8 @@ class Vendor(Protocol):
         Counts that do not add up to the rows sent, a line out of range, or content that does not fit is `Unknown`.
         """
 
-    def login_form(self, login: Login) -> tuple[str, tuple[tuple[str, str], ...]]:
-        """Say what to POST to get a token: the path below the base URL, the form's fields. Only with `needs_token`."""
+    def login_call(self, login: Login) -> Call:
+        """Say what to POST to get a token. Only with `needs_token`."""
 
     def read_token(self, reply: Reply) -> str | Outcome:
         """Read the token out of the answer to a login call, or say what the answer means. Only with `needs_token`.

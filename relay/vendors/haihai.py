@@ -4,14 +4,15 @@ The facts are from its API document unless marked otherwise. Codes outrank the H
 status comes with which code is documented nowhere, and a code says more.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from typing import Final
 
 from relay.batches import Accepted, Misconfigured, Outcome, Quota, Unauthorized, Unknown
+from relay.errors import FieldError
 from relay.events import Operation
 from relay.settings import Account, Column, HaihaiLogin, Login
-from relay.vendors.base import CODE, Counted, Form, Reply, Sent, by_status, excerpt
+from relay.vendors.base import CODE, Call, Counted, Form, Reply, Sent, by_status, excerpt
 
 IMPORT_TYPES: Mapping[Operation, int] = {
     Operation.UPSERT: 0,
@@ -51,6 +52,20 @@ class Haihai:
     """配配メール's CSV import (`ac=ScheduleCsvImport`)."""
 
     needs_token = False
+
+    def check_login(self, login: Login) -> Iterator[FieldError]:
+        """Extra fields may not take the names of relay's own parts, nor may the password."""
+        own, path = _own(login), f"logins.{login.name}"
+        taken = sorted({*OWN_FIELDS, own.password_field} & own.extra_fields.keys())
+        if taken:
+            yield FieldError(f"{path}.extra_fields", f"relay fills in {', '.join(taken)} itself")
+        if own.password_field in OWN_FIELDS:
+            yield FieldError(f"{path}.password_field", f"{own.password_field} is another part of the form")
+
+    def check_account(self, login: Login, account: Account) -> Iterator[FieldError]:
+        """Nothing more than what holds for every account."""
+        del login, account
+        yield from ()
 
     def columns(self, login: Login, account: Account, operation: Operation) -> Mapping[str, Column]:
         """All mapped columns for upserts, else the address: import types 1, 2, 3 and 5 read nothing more."""
@@ -105,7 +120,7 @@ class Haihai:
         """Never called: `read` yields no counts, the vendor answers before it counts."""
         raise NotImplementedError("配配メール's answers hold no counts")
 
-    def login_form(self, login: Login) -> tuple[str, tuple[tuple[str, str], ...]]:
+    def login_call(self, login: Login) -> Call:
         """Never called: every upload carries the password itself."""
         raise NotImplementedError("配配メール knows no tokens")
 

@@ -8,10 +8,11 @@ import pytest
 
 from relay.batches import Transient
 from relay.demo.postgres import Cluster
-from relay.errors import LaneLost
+from relay.errors import LaneLost, Unavailable
 from relay.events import Operation
 from relay.flush import LaneWorker, Worked
 from relay.flush.lease import Kept, boot_clock_s
+from relay.store import Lease
 from tests.integration.faults import (
     Waiting,
     WatchedStore,
@@ -148,6 +149,22 @@ async def test_it_survives_postgres_being_away(database: str, cluster: Cluster, 
         assert [tuple(row) for row in ended] == [("delivered", 4)]
         assert [tuple(row) for row in outcomes] == [("delivered", 4)]
         assert worker.metrics.registry.get_sample_value("relay_round_errors_total") == 0, "an outage is no bug"
+
+
+async def test_a_lane_that_could_not_be_given_back_is_worked_on_by_its_owner(database: str, tmp_path: Path) -> None:
+    """Postgres was away at the moment of the release: the lane does not stand still until the lease runs out."""
+
+    class Forgetful(WatchedStore):
+        async def release_lane(self, lease: Lease) -> None:
+            raise Unavailable(f"no release of {lease.login}")
+
+    async with world(database, tmp_path, settings(1)) as w, Forgetful.open(database) as store:
+        vendor = Waiting()
+        await say_to(w, 0)
+        async with running(flusher(w, replica(w, vendor, store=store))):
+            await until(lambda: len(vendor.ended) == 1)
+            await say_to(w, 0)
+            await until(lambda: len(vendor.ended) == 2)
 
 
 async def test_a_bug_in_one_lane_stops_no_other(database: str, tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ from relay.events import Operation
 from relay.settings import Account, BmeLogin, HaihaiLogin
 from relay.vendors import Claim, Counted, Reply, Sent, excerpt
 from relay.vendors.base import _WORDS as WORDS
-from relay.vendors.bme import FIRST_LINE, Bme
+from relay.vendors.bme import Bme
+from relay.vendors.bme_judging import FIRST_LINE
 from relay.vendors.haihai import Haihai
 
 BLAST = BmeLogin.model_validate(

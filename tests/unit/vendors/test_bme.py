@@ -20,7 +20,8 @@ from relay.batches import (
 )
 from relay.events import Operation
 from relay.vendors import Claim, Counted, Sent
-from relay.vendors.bme import MESSAGE_CHARS_MAX, SAME_MESSAGE_ROWS_MIN, Bme
+from relay.vendors.bme import Bme
+from relay.vendors.bme_judging import MESSAGE_CHARS_MAX, SAME_MESSAGE_ROWS_MIN
 from tests.unit.vendors.made import (
     DELETE_JSON_SAMPLE,
     DELETE_XML_SAMPLE,
@@ -426,9 +427,9 @@ def test_a_message_is_made_fit_to_be_stored() -> None:
 
 def test_a_login_sends_name_password_and_key() -> None:
     """As the documents' sample code does, asking for JSON."""
-    path, fields = Bme().login_form(LOGIN)
-    assert path == "authenticate/login"
-    assert dict(fields) == {
+    call = Bme().login_call(LOGIN)
+    assert (call.method, call.path) == ("POST", "authenticate/login")
+    assert dict(call.fields) == {
         "username": "relay",
         "password": "canary-password",
         "api_key": "canary-api-key",

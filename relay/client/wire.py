@@ -1,0 +1,74 @@
+"""HTTP as all calls to vendors do it: one session, bounded time, answers read up to a limit."""
+
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from typing import Final
+
+import aiohttp
+from yarl import URL
+
+from relay import __version__
+from relay.client.body import CHUNK_BYTES
+from relay.settings import Login
+from relay.vendors import Reply
+
+REPLY_BYTES_MAX: Final = 16_777_216
+"""More of a reply is not read: it would repeat over 30,000 refused lines, and parsing takes several times its size."""
+
+FAILED: Final = (aiohttp.ClientError, OSError, UnicodeError)
+"""What talking can end in. A time-out is an OSError, a host that is no name for DNS a UnicodeError."""
+
+
+def open_session() -> aiohttp.ClientSession:
+    """Open a session: no cookies, no proxy or credentials from the environment, no connection used twice.
+
+    A vendor may close an idle connection at the moment in which it is used again, which would read as `Unknown`.
+    """
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(force_close=True, limit=0),  # the lanes are the limit
+        cookie_jar=aiohttp.DummyCookieJar(),
+        headers={"User-Agent": f"relay/{__version__}", "Accept-Encoding": "identity"},
+        trust_env=False,
+    )
+
+
+def url_of(login: Login, path: str) -> URL:
+    """Join a path that an adapter names to a login's base URL."""
+    return URL(f"{login.base_url.rstrip('/')}/{path.lstrip('/')}", encoded=True)
+
+
+def timeout_of(login: Login, total_s: float) -> aiohttp.ClientTimeout:
+    """Bound everything together, and connecting (DNS, TCP, TLS) by itself."""
+    return aiohttp.ClientTimeout(total=total_s, connect=login.connect_timeout_s, sock_connect=login.connect_timeout_s)
+
+
+async def read(response: aiohttp.ClientResponse) -> Reply:
+    """Read an answer up to the limit. One that breaks off still has its status, unless that is a yes."""
+    body, truncated = bytearray(), False
+    try:
+        async for chunk in response.content.iter_chunked(CHUNK_BYTES):
+            body += chunk
+            if len(body) > REPLY_BYTES_MAX:
+                del body[REPLY_BYTES_MAX:]
+                truncated = True
+                break
+    except (aiohttp.ClientError, OSError):
+        if response.status < HTTPStatus.MULTIPLE_CHOICES:
+            raise
+        truncated = True
+    if truncated:
+        response.close()
+    retry_after_s = _retry_after_s(response.headers.get("Retry-After"), response.headers.get("Date"))
+    return Reply(response.status, response.headers.get("Content-Type", ""), bytes(body), truncated, retry_after_s)
+
+
+def _retry_after_s(value: str | None, date: str | None) -> float | None:
+    """Read `Retry-After`: seconds, or a date, which is compared with the server's own clock. None if it is neither."""
+    if value is None:
+        return None
+    if value.isascii() and value.isdigit():
+        return float(value[:9])
+    try:
+        return max(0.0, (parsedate_to_datetime(value) - parsedate_to_datetime(date or "")).total_seconds())
+    except (TypeError, ValueError):
+        return None

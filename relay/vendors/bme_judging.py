@@ -1,0 +1,97 @@
+"""What the counts of blastmail and blaynmail come to: believed only where they fit what was sent."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+from relay.batches import Delivered, LineRejection, Misconfigured, Outcome, Unknown
+from relay.csvline import fold, same_record, split
+from relay.events import Operation
+from relay.vendors.base import Claim, Counted, Sent
+
+SAME_MESSAGE_ROWS_MIN: Final = 5
+"""From so many rows on, one message for every line of an upsert is taken for a fault of the settings."""
+
+FIRST_LINE: Final = 2
+"""The first line of data: the header is line 1 (the documents' samples)."""
+
+MESSAGE_CHARS_MAX: Final = 500
+"""So much of a vendor's message on one line is kept; a longer one is no message."""
+
+_HEADER = re.compile(r"ヘッダ|項目名|header|column", re.IGNORECASE)  # a guess: the texts are not public
+
+
+def judge_counts(counted: Counted, sent: Sent, lines: Mapping[int, bytes]) -> Outcome:
+    """Trust the counts only where they add up and each refused line's content fits the line as sent.
+
+    A `delete` or `stop` line refused because the address is not there has what it wanted: it counts as delivered
+    where its message holds one of the login's `unknown_address_messages`.
+
+    An unknown header fails every line (seen), and must not reject the customers wholesale. Its text is not public,
+    so it is known by its effect. Every line refused by one message about headers is `Misconfigured`, whatever the
+    operation; so are `SAME_MESSAGE_ROWS_MIN` rows or more of an upsert in the mode `all` that are refused by one
+    message of any kind. Not so in the modes `create` and `update`, nor for any other operation: there one message
+    for all lines is natural ("already there", "not there"), no setting could mend it, and a lane paused by mistake
+    would hold back the opt-outs of the whole login, while rejected lines hold back nobody and can be retried.
+    """
+    if doubt := _doubt(counted, sent, lines):
+        return Unknown(doubt)
+    refused = [claim for claim in counted.claims if not _as_wanted(claim, sent)]
+    if len(refused) == sent.rows and (fault := _settings_at_fault(refused, sent, lines)):
+        return Misconfigured(fault)
+    reason = f"{sent.rows - len(refused)} of {sent.rows} lines delivered"
+    return Delivered(tuple(LineRejection(claim.line, _clean(claim.message)) for claim in refused), reason)
+
+
+def _doubt(counted: Counted, sent: Sent, lines: Mapping[int, bytes]) -> str | None:
+    """Say why the counts cannot be trusted, without a word of any line; None if they can."""
+    claims = counted.claims
+    if counted.success + counted.failure != sent.rows:
+        return f"{counted.success} + {counted.failure} counted, but {sent.rows} rows were sent"
+    if len(claims) != counted.failure:
+        return f"{counted.failure} failures counted, but {len(claims)} lines named"
+    if len({claim.line for claim in claims}) != len(claims):
+        return "a line was named twice"
+    for claim in claims:
+        line = lines.get(claim.line)
+        if line is None or not FIRST_LINE <= claim.line <= sent.rows + 1:
+            return f"line {claim.line} was named, but lines 2 to {sent.rows + 1} were sent"
+        if not same_record(line, claim.content):
+            return f"what was repeated of line {claim.line} does not fit the line as sent"
+    return None
+
+
+def _as_wanted(claim: Claim, sent: Sent) -> bool:
+    return sent.operation in (Operation.DELETE, Operation.STOP) and any(
+        text in claim.message for text in sent.login.unknown_address_messages
+    )
+
+
+def _settings_at_fault(refused: Sequence[Claim], sent: Sent, lines: Mapping[int, bytes]) -> str | None:
+    """Say so if one message for every line looks like an unknown header; see `judge_counts`.
+
+    The message is repeated only where several customers share it and it holds nothing of their lines, so that it is
+    about none of them.
+    """
+    messages = {re.sub(r"\d+", "…", _clean(claim.message)) for claim in refused}  # a line's number may be in it
+    if len(messages) != 1:
+        return None
+    message = messages.pop()
+    many_upserts = sent.operation is Operation.UPSERT and sent.rows >= SAME_MESSAGE_ROWS_MIN
+    if not _HEADER.search(message) and not (many_upserts and sent.account.mode == "all"):
+        return None
+    repeated = f": {message}" if sent.rows > 1 and not _quotes(refused[0].message, lines.values()) else ""
+    return f"all lines were refused by one message, as for an unknown header{repeated}"
+
+
+def _quotes(message: str, lines: Iterable[bytes]) -> bool:
+    """Say whether a message holds a value of one of the lines, in whatever case; single characters mean nothing."""
+    said = fold(message).casefold()
+    cells = {cell.strip().casefold() for line in lines for cell in split(line)}
+    return any(cell in said for cell in cells if len(cell) > 1)
+
+
+def _clean(message: str) -> str:
+    """Make a vendor's message fit to be stored: no control characters, no lone surrogates, not endless."""
+    text = message[:MESSAGE_CHARS_MAX].encode("utf-8", "replace").decode("utf-8")
+    return re.sub("[\x00-\x1f\x7f]+", " ", text).strip()
