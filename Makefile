@@ -11,7 +11,7 @@ FUZZ_S ?= 60
 PYTEST_ARGS ?= -n auto --dist worksteal
 
 # What tests need beyond PyPI, as command:package (Node may be there from elsewhere, and Debian's would collide with it).
-# As root `make test` installs what is missing; other users are told, and the tests that need it are skipped with the
+# PHP's mbstring, which is no command, is looked for by itself. As root `make test` installs what is missing; other users are told, and the tests that need it are skipped with the
 # reason.
 DEBIAN_PACKAGES ?= curl:curl openssl:openssl php:php-cli node:nodejs pgbouncer:pgbouncer
 
@@ -71,6 +71,7 @@ packages:
 	for wanted in $(DEBIAN_PACKAGES); do \
 		command -v "$${wanted%%:*}" >/dev/null || missing="$$missing $${wanted#*:}"; \
 	done; \
+	php -m 2>/dev/null | grep -qx mbstring || missing="$$missing php-mbstring"; \
 	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $$missing && missing=''; \
 	fi; \
