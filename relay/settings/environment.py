@@ -21,7 +21,7 @@ from relay.errors import FieldError, SettingsError
 from relay.events import Keys
 from relay.settings.base import Model, Secret
 from relay.settings.mistakes import CONTRADICTION, mistakes
-from relay.settings.sources import Network, network
+from relay.settings.sources import Network, network, unmapped
 
 SECRET_BYTES_MIN = 16
 """A deployment's secret shorter than this could be guessed, and with it every customer's hash."""
@@ -57,15 +57,10 @@ def _split(given: object) -> object:
     return found
 
 
-_MAPPED = IPv6Network("::ffff:0:0/96")
-"""IPv4 as sockets that speak IPv6 show it."""
-
-
 def _not_everywhere(networks: tuple[Network, ...]) -> tuple[Network, ...]:
     """Refuse to trust every address: the left-most in X-Forwarded-For, which the sender wrote, would be believed."""
     six = [one for one in networks if isinstance(one, IPv6Network)]
-    four = [one for one in networks if isinstance(one, IPv4Network)]
-    four += [IPv4Network((one[0].packed[12:], one.prefixlen - 96)) for one in six if one.subnet_of(_MAPPED)]
+    four = [one for one in map(unmapped, networks) if isinstance(one, IPv4Network)]
     everywhere = IPv4Network("0.0.0.0/0"), IPv6Network("::/0")
     if everywhere[0] in collapse_addresses(four) or everywhere[1] in collapse_addresses(six):
         raise ValueError("trusts every address, and so what senders write into X-Forwarded-For; name the proxies alone")

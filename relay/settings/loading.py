@@ -13,7 +13,7 @@ from relay.events import RELAY_SOURCE
 from relay.settings.base import Model
 from relay.settings.columns import Column
 from relay.settings.file import Account, Api, ApiToken, Settings
-from relay.settings.logins import BmeLogin, HaihaiLogin
+from relay.settings.logins import LOGIN_MODELS
 from relay.settings.mistakes import did_you_mean, dotted, mistakes
 from relay.settings.sources import BodySignature, Place, Plain, Source
 
@@ -104,7 +104,7 @@ def _known_keys(place: tuple[str | int, ...], given: Mapping[str, Any]) -> Itera
         case ("sources", _, "plain", _):
             model = Place
         case ("logins", name):
-            model = HaihaiLogin if given["logins"][name]["vendor"] == "haihai" else BmeLogin
+            model = LOGIN_MODELS[given["logins"][name]["vendor"]]
         case ("accounts", _):
             model = Account
         case ("accounts", _, "columns", _):

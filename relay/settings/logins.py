@@ -1,6 +1,7 @@
 """Logins: one contract at a vendor each, with its credentials and limits, and what the vendor can do at all."""
 
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import Field
 
@@ -136,3 +137,8 @@ class BmeLogin(LoginBase):
 
 Login = HaihaiLogin | BmeLogin
 LoginModel = Annotated[Login, Field(discriminator="vendor")]
+
+LOGIN_MODELS: Mapping[str, type[Login]] = {
+    vendor: model for model in get_args(Login) for vendor in get_args(model.model_fields["vendor"].annotation)
+}
+"""The model by the value of `vendor`."""

@@ -32,6 +32,18 @@ def network(given: object) -> Network:
     raise ValueError(problem)
 
 
+_MAPPED = IPv6Network("::ffff:0:0/96")
+"""IPv4 as sockets that speak IPv6 show it."""
+
+
+def unmapped(network: Network) -> Network:
+    """Give IPv4 in IPv6 (`::ffff:10.0.0.0/104`) as the IPv4 that it is, any other network as it is."""
+    if isinstance(network, IPv6Network) and network.subnet_of(_MAPPED):
+        mapped = network.network_address.ipv4_mapped
+        return IPv4Network((int(mapped or 0), network.prefixlen - _MAPPED.prefixlen))
+    return network
+
+
 def _some_networks(given: object) -> object:
     if isinstance(given, list | tuple) and not given:  # as a template leaves it that had nothing to put in
         raise ValueError("needs at least one; leave it out to allow all")

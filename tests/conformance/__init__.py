@@ -1,0 +1,1 @@
+"""What every vendor must pass: golden bytes, every status, every fault of its simulator, one login, no secret told."""
