@@ -34,9 +34,10 @@ YEAR_MIN = 1000
 JAPAN: Final = timezone(timedelta(hours=9), "JST")
 """The vendors' time. Japan has had no daylight saving since 1951."""
 
-_MISSING: Final[object] = object()
+MISSING: Final[object] = object()
+"""What a reader gives for what is not there."""
 
-_Read = Callable[[Mapping[str, object]], object]
+Read = Callable[[object], object]
 _Write = Callable[[object], str]
 
 
@@ -120,7 +121,7 @@ class _Notes:
     replaced: int = 0
 
 
-class _UnfitError(Exception):
+class UnfitError(Exception):
     """A value that cannot become a cell. The text says what was expected and holds nothing of the value."""
 
 
@@ -139,7 +140,7 @@ class _Cell:
     """A cell with its reader and its writer compiled in."""
 
     field: str
-    read: _Read
+    read: Read
     write: _Write
     required: bool
 
@@ -151,31 +152,31 @@ class _Cell:
                 self._note_empty(value, notes)
             elif missing := csvline.unencodable(text):
                 text = self._replaced(text, missing, unencodable, notes)
-        except _UnfitError as error:
+        except UnfitError as error:
             notes.problems.append(FieldError(self.field, str(error)))
             return ""
         return text
 
     def _text(self, value: object) -> str:
-        if value is None or value is _MISSING:
+        if value is None or value is MISSING:
             return ""
         if isinstance(value, str):
             if len(value) > CELL_CHARS_MAX:
-                raise _UnfitError(f"expected at most {CELL_CHARS_MAX} characters")
+                raise UnfitError(f"expected at most {CELL_CHARS_MAX} characters")
             if csvline.broken(value):
-                raise _UnfitError("holds NUL or half of a surrogate pair, which no text may")
+                raise UnfitError("holds NUL or half of a surrogate pair, which no text may")
         text = csvline.fold(self.write(value))
         return "" if text.isspace() else text
 
     def _note_empty(self, value: object, notes: _Notes) -> None:
         if self.required:
-            raise _UnfitError("expected a value, but it is missing or empty")
-        if value is not _MISSING:
+            raise UnfitError("expected a value, but it is missing or empty")
+        if value is not MISSING:
             notes.warnings.append(Warning_(self.field, "is empty: an empty cell may leave the vendor's old value"))
 
     def _replaced(self, text: str, missing: Sequence[str], unencodable: str, notes: _Notes) -> str:
         if unencodable == "reject":
-            raise _UnfitError(f"has characters without a Shift_JIS (CP932) form: {_named(missing)}")
+            raise UnfitError(f"has characters without a Shift_JIS (CP932) form: {_named(missing)}")
         replaced = csvline.replace_unencodable(text)
         notes.warnings.append(Warning_(self.field, f"{_named(missing)} replaced by {csvline.GETA}"))
         notes.replaced += replaced.count(csvline.GETA) - text.count(csvline.GETA)
@@ -213,36 +214,39 @@ def _compiled(column: Column, address_path: str) -> _Constant | _Cell:
         return _Constant(csvline.fold(column.constant or ""))
     is_address = column.path == address_path
     write = _address if is_address else _writer(column)
-    return _Cell(f"data.{column.path}", _reader(column.path), write, column.required or is_address)
+    return _Cell(f"data.{column.path}", reader(column.path), write, column.required or is_address)
 
 
-def _reader(path: str) -> _Read:
-    """Compile a plain dotted path to a direct look-up, anything else to JMESPath."""
+def reader(path: str) -> Read:
+    """Compile a plain dotted path into a JSON value to a direct look-up, anything else to JMESPath.
+
+    What is not there is MISSING. The reader raises UnfitError where the expression cannot be applied to the value.
+    """
     keys = plain_path(path)
     if keys is None:
         return _expression(path)
-    first, *rest = keys
 
-    def read(data: Mapping[str, object]) -> object:
-        value = data.get(first, _MISSING)
-        for key in rest:
+    def read(data: object) -> object:
+        value = data
+        for key in keys:
             if not isinstance(value, dict):
-                return _MISSING
-            value = value.get(key, _MISSING)
+                return MISSING
+            value = value.get(key, MISSING)
         return value
 
     return read
 
 
-def _expression(path: str) -> _Read:
+def _expression(path: str) -> Read:
     search = jmespath.compile(path).search
 
-    def read(data: Mapping[str, object]) -> object:
+    def read(data: object) -> object:
         try:
             value = search(data)
-        except (ArithmeticError, TypeError, ValueError):  # jmespath's own errors are ValueErrors; they repeat values
-            raise _UnfitError("expected data that this expression can be applied to") from None
-        return _MISSING if value is None else value  # JMESPath does not tell null from missing
+        # jmespath's own errors are ValueErrors; they repeat values
+        except (ArithmeticError, LookupError, RecursionError, TypeError, ValueError):
+            raise UnfitError("expected data that this expression can be applied to") from None
+        return MISSING if value is None else value  # JMESPath does not tell null from missing
 
     return read
 
@@ -259,18 +263,18 @@ def _writer(column: Column) -> _Write:
             return _scalar
 
 
-# -- writers: a value that is not None to text, or _UnfitError -------------------------------------------------------
+# -- writers: a value that is not None to text, or UnfitError --------------------------------------------------------
 
 
 def _address(value: object) -> str:
     if not isinstance(value, str):
-        raise _UnfitError("expected an e-mail address as text")
+        raise UnfitError("expected an e-mail address as text")
     if not value.strip():
         return ""
     try:
         return csvline.address(value)
     except ValueError as error:
-        raise _UnfitError(f"expected {error}") from None
+        raise UnfitError(f"expected {error}") from None
 
 
 def _scalar(value: object) -> str:
@@ -281,7 +285,7 @@ def _scalar(value: object) -> str:
         return "true" if value else "false"
     if isinstance(value, int | float | Decimal):
         return _digits(value)
-    raise _UnfitError("expected text, a number or true or false")
+    raise UnfitError("expected text, a number or true or false")
 
 
 _NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
@@ -294,7 +298,7 @@ def _number(value: object) -> str:
             return text
     elif isinstance(value, int | float | Decimal) and not isinstance(value, bool):
         return _digits(value)
-    raise _UnfitError("expected a number such as 1200 or -0.5")
+    raise UnfitError("expected a number such as 1200 or -0.5")
 
 
 def _digits(value: float | Decimal) -> str:
@@ -303,15 +307,15 @@ def _digits(value: float | Decimal) -> str:
         too_long = value.bit_length() > 3 * CELL_CHARS_MAX  # 3.3 bits a digit; str() refuses far longer ones itself
     elif isinstance(value, float):
         if not math.isfinite(value):
-            raise _UnfitError("expected a finite number")
+            raise UnfitError("expected a finite number")
         value = int(value) if value.is_integer() else Decimal(repr(value))
         too_long = False
     else:
         if not value.is_finite():
-            raise _UnfitError("expected a finite number")
+            raise UnfitError("expected a finite number")
         too_long = abs(value.adjusted()) > CELL_CHARS_MAX  # 1E+999999999 is short until it is written out
     if too_long:
-        raise _UnfitError(f"expected a number of fewer than {CELL_CHARS_MAX} digits")
+        raise UnfitError(f"expected a number of fewer than {CELL_CHARS_MAX} digits")
     return format(value, "f" if isinstance(value, Decimal) else "d")
 
 
@@ -329,14 +333,14 @@ def _date(form: str) -> _Write:
         if text == "":
             return ""
         if text is None or not _ISO_DATE.fullmatch(text):
-            raise _UnfitError("expected an ISO 8601 date such as 1990-05-31 or 1990-05-31T09:00:00+09:00")
+            raise UnfitError("expected an ISO 8601 date such as 1990-05-31 or 1990-05-31T09:00:00+09:00")
         try:
             moment = datetime.fromisoformat(text)
             moment = moment.astimezone(JAPAN) if moment.tzinfo else moment
         except (ValueError, OverflowError):
-            raise _UnfitError("expected a date that exists, in ISO 8601") from None
+            raise UnfitError("expected a date that exists, in ISO 8601") from None
         if moment.year < YEAR_MIN:
-            raise _UnfitError(f"expected a year from {YEAR_MIN} on")
+            raise UnfitError(f"expected a year from {YEAR_MIN} on")
         return moment.strftime(form)
 
     return write
@@ -351,7 +355,7 @@ def _choice(values: Mapping[str, str]) -> _Write:
         if chosen is None:
             if not key:
                 return ""
-            raise _UnfitError(expectation)
+            raise UnfitError(expectation)
         return chosen
 
     return write

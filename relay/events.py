@@ -6,7 +6,6 @@ event is superseded by a later one of the same account and customer as `SUPERSED
 upserts unless it is a `delete`, because a vendor keeps a reader's permission apart from the reader's data.
 """
 
-import hashlib
 import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -174,4 +173,4 @@ class Keys:
         return self._hash(b"settings", canonical).hex()
 
     def _hash(self, purpose: bytes, value: bytes) -> bytes:
-        return hmac.new(self.secret, purpose + b"\0" + value, hashlib.sha256).digest()[:16]
+        return hmac.digest(self.secret, purpose + b"\0" + value, "sha256")[:16]

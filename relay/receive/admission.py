@@ -26,12 +26,12 @@ from relay.receive.follower import Follower
 from relay.receive.formats import Format
 from relay.receive.limits import Limits
 from relay.receive.mapping import Mapper
-from relay.receive.networks import Address, Network, Networks, sender
+from relay.receive.networks import Address, Networks, sender
 from relay.receive.parse import Webhook
 from relay.receive.rate import Bucket
 from relay.receive.reading import Body
 from relay.receive.refusals import TooOften, Unauthorized, note_limit
-from relay.settings import Settings, Source
+from relay.settings import Network, Settings, Source
 
 log = logger(__name__)
 

@@ -20,7 +20,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum
 from secrets import token_bytes
-from typing import Any
 
 from relay.errors import FieldError
 from relay.settings import BodySignature, Secret, Settings, Source
@@ -137,10 +136,6 @@ class Door:
                 proofs[header] = replace(proof, keys=_padded(proof.keys, len(signature.secrets)))
         most = max(len(source.signing_secrets) for source in sources)
         return Door(_padded(self.keys, most), self.tokens, tuple(proofs.values()))
-
-    def opens(self, headers: Mapping[str, str], sent: bytes, now: datetime, **how: Any) -> bool:  # noqa: ANN401 - as below
-        """Say whether the request is signed with one of the keys or bears one of the tokens (see `proof`)."""
-        return self.proof(headers, sent, now, **how) is not None
 
     def proof(
         self,

@@ -2,15 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Protocol
 
 from relay.events import Event, Operation
-from relay.receive.mapping import Remark
-from relay.store.book import Contact, ContactKey, Place, Unresolved, Word
+from relay.receive.mapping import OCCURRED_AT_MIN, Remark
+from relay.store.book import Contact, ContactKey, Place, Unresolved, Word, latest
 
-LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
-"""When a customer was at an address of which only an opt-out tells: any record knows better."""
+LONG_AGO = OCCURRED_AT_MIN
+"""When a customer was at an address of which only an opt-out tells: any record knows better, for none is older."""
 
 
 class Voice(Protocol):
@@ -122,8 +122,3 @@ def word_of(one: Unresolved) -> Word:
 def rank(word: Word) -> tuple[datetime, bool, datetime]:
     """Order words."""
     return word.rank
-
-
-def latest(*moments: datetime | None) -> datetime | None:
-    """Give the latest moment of those that are there."""
-    return max((moment for moment in moments if moment is not None), default=None)

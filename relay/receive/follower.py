@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from relay import csvline
+from relay.columns import Read
 from relay.errors import FieldError, Invalid
 from relay.events import TYPES, Keys, Operation
 from relay.receive.followed import At, Followed, Part
 from relay.receive.mapping import Mapper, Notes, Remark, Said, Way
 from relay.receive.parse import Webhook
-from relay.receive.paths import EXPECTED_ID, Read, blank, reader, sound_id
+from relay.receive.paths import EXPECTED_ID, blank, reader, sound_id
 from relay.receive.voices import AccountVoice
 from relay.settings import Account, Settings, Source
 from relay.store.book import ContactKey
@@ -144,7 +145,7 @@ class Follower:
         customer_id = self._customer_id(reading.webhook)
         at = None
         try:
-            at = self._at(voice.address_in(way.operation, reading.webhook.data))
+            at = self._at(way.plan.render(reading.webhook.data, account.unencodable).address)
         except Invalid as error:
             self._without(customer_id, address(reading.webhook.data), error, way, reading.notes)
         occurred_at = self._mapper.occurred_at(way.operation, reading.webhook, reading.times, reading.notes)

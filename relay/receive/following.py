@@ -29,17 +29,17 @@ from datetime import datetime
 from typing import assert_never
 
 from relay.events import Added, Operation, added_id, origin
-from relay.receive.followed import LONG_AGO, At, Followed, at_of, latest, over, rank, same, word_of
+from relay.receive.followed import LONG_AGO, At, Followed, at_of, over, rank, same, word_of
 from relay.receive.holding import Holding
-from relay.store.book import Book, Contact, ContactKey, Decided, KnownPart, Unresolved, Word
+from relay.store.book import Book, Contact, ContactKey, Decided, KnownPart, Unresolved, Word, latest
 
 
 def decide(book: Book, webhook: Followed) -> Decided:
     """Decide what a webhook comes to, and write it into the book."""
     key = (webhook.source, webhook.message_id)
     if known := book.webhooks.get(key):
-        same = all(part.digest == webhook.digest for part in known)
-        return Decided("duplicate", tuple(known)) if same else Decided("conflict")
+        repeated = all(part.digest == webhook.digest for part in known)
+        return Decided("duplicate", tuple(known)) if repeated else Decided("conflict")
     saying = [_Saying(book, webhook, part) for part in webhook.parts]
     if saying and not any(one.possible() for one in saying):
         return Decided("unknown")

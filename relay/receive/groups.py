@@ -4,7 +4,8 @@ Theory of operation. One writer takes everything that waits, writes it with one 
 has come meanwhile. There is no lingering for more: under little load a request is written alone at once, under much
 load the groups grow by themselves to what arrives during one commit. Nobody waits longer than `timeout_s`: each caller
 counts for itself, and when Postgres does not answer, those who wait behind the failed group are told at once instead of
-being tried one after the other. A caller that goes away changes nothing for its group.
+being tried one after the other. A caller that goes away changes nothing for its group. All have the same time, so who
+came first is late first: one timer, for the eldest, does what a time-out for each would do, and costs none of them.
 
 A write that is given up may have been committed all the same. That is no harm: the sender tries again and is told
 that it is a duplicate.
@@ -33,6 +34,7 @@ log = logger(__name__)
 class _Request(Generic[_Thing, _Answer]):
     things: Sequence[_Thing]
     size: int
+    until: float
     done: asyncio.Future[list[_Answer]]
 
 
@@ -60,6 +62,8 @@ class Groups(Generic[_Thing, _Answer]):
         self._size_of = size_of
         self._waiting: deque[_Request[_Thing, _Answer]] = deque()
         self._waiting_size = 0
+        self._unanswered: deque[_Request[_Thing, _Answer]] = deque()  # and some that have been answered meanwhile
+        self._timer: asyncio.TimerHandle | None = None
         self._wake = asyncio.Event()
         self._closing = False
         self._given_up: set[asyncio.Future[list[_Answer]]] = set()
@@ -79,23 +83,23 @@ class Groups(Generic[_Thing, _Answer]):
         """Begin to write."""
         self._writer = asyncio.create_task(self._write(), name=name)
 
-    async def write(self, things: Sequence[_Thing]) -> list[_Answer]:
-        """Write the things of one request, all with the same commit; returns once they are committed.
+    def write(self, things: Sequence[_Thing]) -> asyncio.Future[list[_Answer]]:
+        """Write the things of one request, all with the same commit; to be awaited: done once they are committed.
 
         Raises Unavailable when Postgres is gone, when it takes longer than `timeout_s`, and after `close`.
         """
         if self._closing or self._writer is None:
             raise Unavailable("relay is stopping")
-        size = sum(map(self._size_of, things))
-        request: _Request[_Thing, _Answer] = _Request(things, size, asyncio.get_running_loop().create_future())
+        loop = asyncio.get_running_loop()
+        size, until = sum(map(self._size_of, things)), loop.time() + self._timeout_s
+        request: _Request[_Thing, _Answer] = _Request(things, size, until, loop.create_future())
         self._waiting.append(request)
         self._waiting_size += size
+        self._unanswered.append(request)
+        if self._timer is None:
+            self._timer = loop.call_at(until, self._time_is_up, loop)
         self._wake.set()
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                return await request.done
-        except TimeoutError:
-            raise Unavailable("the append took too long") from None
+        return request.done
 
     def stop(self) -> None:
         """Take no more; what waits is still written."""
@@ -107,6 +111,8 @@ class Groups(Generic[_Thing, _Answer]):
         self.stop()
         if self._writer is not None:
             await self._writer
+        if self._timer is not None:  # nobody waits any more
+            self._timer.cancel()
         for task in self._given_up:
             task.cancel()
         await asyncio.gather(*self._given_up, return_exceptions=True)
@@ -151,6 +157,7 @@ class Groups(Generic[_Thing, _Answer]):
                 answer = [next(answers) for _ in request.things]
                 if not request.done.done():
                     request.done.set_result(answer)
+        self._forget_answered()
 
     def _unavailable(self, group: list[_Request[_Thing, _Answer]], reason: str) -> None:
         """Tell the group and all who wait behind it, who would only wait in vain."""
@@ -158,6 +165,20 @@ class Groups(Generic[_Thing, _Answer]):
         _fail([*group, *self._waiting], Unavailable)
         self._waiting.clear()
         self._waiting_size = 0
+
+    def _time_is_up(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Tell those who have waited too long, and wait for the eldest of the others."""
+        now = loop.time()
+        while self._unanswered and self._unanswered[0].until <= now:
+            late = self._unanswered.popleft()
+            if not late.done.done():
+                late.done.set_exception(Unavailable("the append took too long"))
+        self._forget_answered()
+        self._timer = loop.call_at(self._unanswered[0].until, self._time_is_up, loop) if self._unanswered else None
+
+    def _forget_answered(self) -> None:
+        while self._unanswered and self._unanswered[0].done.done():
+            self._unanswered.popleft()
 
     def _give_up(self, task: asyncio.Future[list[_Answer]]) -> None:
         """Cancel a write without waiting for it: a connection to a silent server takes its time to notice."""

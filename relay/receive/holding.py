@@ -10,9 +10,9 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from relay.events import KEPT_MAX, Added, Operation, added_id, origin
-from relay.receive.followed import LONG_AGO, At, Followed, Part, at_of, latest, over, rank
+from relay.receive.followed import LONG_AGO, At, Followed, Part, at_of, over, rank
 from relay.receive.mapping import OPT_OUT_AHEAD_MAX
-from relay.store.book import Book, Contact, ContactKey, Place, Unresolved, Word
+from relay.store.book import Book, Contact, ContactKey, Place, Unresolved, Word, latest
 
 BEHIND = timedelta(microseconds=1)
 """Just behind: the log's times have microseconds."""

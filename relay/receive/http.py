@@ -21,12 +21,11 @@ from relay.problem import unavailable
 from relay.receive.admission import Admission, Admitted, Entrance
 from relay.receive.appender import Appender
 from relay.receive.limits import Limits, TooMuchAtOnce
-from relay.receive.networks import Network
 from relay.receive.parse import InvalidWebhook, Malformed, TooMany
 from relay.receive.reading import JSON_LINES, Body, Reading, expect
 from relay.receive.refusals import REFUSALS, fields, note_limit, refusal_of, refuse
 from relay.receive.taking import Taking
-from relay.settings import Settings
+from relay.settings import Network, Settings
 
 log = logger(__name__)
 
@@ -100,16 +99,16 @@ class Receiver:
         if entrance is not None and isinstance(error, Malformed | InvalidWebhook):
             self._taking.note_opt_out(entrance, error.type)
 
-    async def _take_one(self, admitted: Admitted, kind: str, body: Body, now: datetime) -> web.Response:
+    def _take_one(self, admitted: Admitted, kind: str, body: Body, now: datetime) -> Awaitable[web.Response]:
         entrance, headers = admitted
         webhook = entrance.format.one(headers, kind, body.text)
-        return await self._taking.one(entrance, webhook, now)
+        return self._taking.one(entrance, webhook, now)
 
-    async def _take_many(self, admitted: Admitted, kind: str, body: Body, now: datetime) -> web.Response:
+    def _take_many(self, admitted: Admitted, kind: str, body: Body, now: datetime) -> Awaitable[web.Response]:
         entrance, headers = admitted
         entries = entrance.format.many(headers, kind, body.text)
         entrance.charge(len(entries))
-        return await self._taking.many(entrance, entries, now)
+        return self._taking.many(entrance, entries, now)
 
 
 def routes(receiver: Receiver) -> list[web.RouteDef]:

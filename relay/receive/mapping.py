@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from relay import csvline
-from relay.columns import Plan
+from relay.columns import Plan, Read
 from relay.errors import FieldError, Invalid
 from relay.events import TYPES, Event, Keys, Operation
 from relay.receive.parse import Webhook
-from relay.receive.paths import Read, blank, reader
+from relay.receive.paths import blank, reader
 from relay.settings import Account, Settings
 from relay.vendors import vendor_of
 

@@ -8,16 +8,14 @@ it is not looked at where the connection itself does not come from a trusted pro
 
 import re
 from collections.abc import Iterable, Sequence
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+from relay.settings import Network, unmapped
 
 Address = IPv4Address | IPv6Address
-Network = IPv4Network | IPv6Network
 
 _IN_BRACKETS = re.compile(r"\[(?P<address>[^\]]*)\](:[0-9]{1,5})?")
 _WITH_PORT = re.compile(r"(?P<address>[^:]*):[0-9]{1,5}")
-
-_MAPPED = IPv6Network("::ffff:0:0/96")
-"""IPv4 as sockets that speak IPv6 show it."""
 
 
 class Networks:
@@ -26,7 +24,7 @@ class Networks:
     __slots__ = ("_networks",)
 
     def __init__(self, networks: Iterable[Network]) -> None:
-        self._networks = tuple(_unmapped(network) for network in networks)
+        self._networks = tuple(unmapped(network) for network in networks)
 
     def __contains__(self, address: Address) -> bool:
         return any(address in network for network in self._networks)
@@ -63,10 +61,3 @@ def _address(text: str) -> Address | None:
         # Without the zone of `fe80::1%eth0`: anything may stand there, and it means nothing elsewhere.
         return address.ipv4_mapped or IPv6Address(int(address))
     return address
-
-
-def _unmapped(network: Network) -> Network:
-    if isinstance(network, IPv6Network) and network.subnet_of(_MAPPED):
-        mapped = network.network_address.ipv4_mapped
-        return IPv4Network((int(mapped or 0), network.prefixlen - _MAPPED.prefixlen))
-    return network

@@ -1,45 +1,25 @@
 """Reading what webhooks say at paths into `data`, or into a whole body. Pure."""
 
-from collections.abc import Callable
-
-import jmespath
-
-from relay import csvline
-from relay.settings import plain_path
+from relay import columns, csvline
 
 ID_CHARACTERS_MAX = 200
 """As for webhooks' ids; no system's key for a customer comes near."""
 
 EXPECTED_ID = f"expected the customer's id: text of 1 to {ID_CHARACTERS_MAX} characters, or a whole number"
 
-Read = Callable[[object], object]
 
-
-def reader(path: str) -> Read:
+def reader(path: str) -> columns.Read:
     """Compile a path into a JSON value; what is not there, or what it cannot be applied to, is None."""
-    keys = plain_path(path)
-    if keys is None:
-        return _expression(path)
+    read = columns.reader(path)
 
-    def read(data: object) -> object:
-        value = data
-        for key in keys:
-            value = value.get(key) if isinstance(value, dict) else None
-        return value
-
-    return read
-
-
-def _expression(path: str) -> Read:
-    search = jmespath.compile(path).search
-
-    def read(data: object) -> object:
+    def found(data: object) -> object:
         try:
-            return search(data)
-        except (ArithmeticError, LookupError, RecursionError, TypeError, ValueError):  # jmespath's own are ValueErrors
+            value = read(data)
+        except columns.UnfitError:
             return None
+        return None if value is columns.MISSING else value
 
-    return read
+    return found
 
 
 def sound_id(value: object) -> str | None:

@@ -38,7 +38,7 @@ class AccountVoice:
         self, operation: Operation, address: str, message_id: str, digest: bytes, times: tuple[datetime, datetime]
     ) -> Event:
         """Make the event of an opt-out or allow. A ban of old that the vendor knows no more is a stop."""
-        if operation not in self._plans:
+        if operation is Operation.BAN and operation not in self._plans:
             operation = Operation.STOP
         rendered = self._plans[operation].render(_nested(self._account.address, address), self._account.unencodable)
         return Event(
@@ -53,10 +53,6 @@ class AccountVoice:
             occurred_at=times[0],
             received_at=times[1],
         )
-
-    def address_in(self, operation: Operation, data: Mapping[str, object]) -> str:
-        """Read the address of an opt-out or allow. Raises Invalid."""
-        return self._plans[operation].render(data, self._account.unencodable).address
 
 
 def _nested(path: str, address: str) -> Mapping[str, object]:

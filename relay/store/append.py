@@ -104,7 +104,7 @@ async def _append_split(connection: Connection, events: list[Event]) -> list[App
 async def _append_group(connection: Connection, events: list[Event]) -> list[Appended]:
     for _ in range(DEADLOCK_TRIES_MAX):
         try:
-            rows = await connection.fetch(sql("append"), *arrays(events))
+            rows = await connection.fetch(sql("append"), *arrays(events), False)
             break
         except asyncpg.DeadlockDetectedError:
             continue
@@ -141,5 +141,5 @@ def _known(event: Event, known: dict[tuple[str, str], dict[str, tuple[int, bytes
 
 
 def arrays(events: Sequence[Event]) -> list[list[object]]:
-    """Give the columns of events, as the appending queries take them."""
+    """Give the columns of events, as the appending query takes them."""
     return [[getattr(event, column) for event in events] for column in _COLUMNS]

@@ -232,8 +232,8 @@ class Book:
         contact = self.contacts[key]
         changed = replace(
             contact,
-            allowed_at=_later(contact.allowed_at, allowed_at),
-            deleted_at=_later(contact.deleted_at, deleted_at),
+            allowed_at=latest(contact.allowed_at, allowed_at),
+            deleted_at=latest(contact.deleted_at, deleted_at),
         )
         if changed != contact:
             self.move(key, changed)
@@ -263,5 +263,6 @@ class Book:
         return waiting
 
 
-def _later(*moments: datetime | None) -> datetime | None:
+def latest(*moments: datetime | None) -> datetime | None:
+    """Give the latest moment of those that are there."""
     return max((moment for moment in moments if moment is not None), default=None)

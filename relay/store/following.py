@@ -5,7 +5,7 @@ those addresses, so that it cannot be one statement. It is one transaction inste
 its accounts, exclusively and in one order. A lock by account, not by customer: an opt-out by address concerns everybody
 who has left the address, and a change of address concerns what was said about two; whom a webhook concerns is found out
 only behind the lock, also for customers of whom nothing is known yet and who have no row to lock. So two replicas take
-turns; a group of webhooks takes one turn. Other sources of the account go this way, too (`relay.receive.mapping`).
+turns; a group of webhooks takes one turn. Other sources of the account go this way, too (`relay.receive.follower`).
 
 The lock that keeps the log's ids without gaps is taken by the append, which is the last statement before the commit.
 """
@@ -122,7 +122,7 @@ async def _follow_group(connection: Connection, webhooks: Sequence[_Said], decid
         except (asyncpg.DeadlockDetectedError, _RacedError):
             continue
         return [_became(webhook, one, book) for webhook, one in zip(webhooks, decided, strict=True)]
-    raise Unavailable("deadlock")
+    raise Unavailable("other appends came in between")
 
 
 async def _decide(book: Book, webhooks: Sequence[_Said], decide: Decide[_Said]) -> list[Decided]:
@@ -130,8 +130,6 @@ async def _decide(book: Book, webhooks: Sequence[_Said], decide: Decide[_Said]) 
     for webhook in webhooks:
         try:
             decided.append(decide(book, webhook))
-        except Unavailable:
-            raise
         except Exception as error:  # whatever it is, the neighbours must not pay for it
             raise _UndecidedError from error
         parts += len(webhook.accounts)
@@ -178,8 +176,8 @@ async def _read(connection: Connection, webhooks: Sequence[Said]) -> Book:
 
 
 async def _read_webhooks(connection: Connection, book: Book, webhooks: Sequence[Said]) -> None:
-    sources, message_ids = zip(*sorted({(one.source, one.message_id) for one in webhooks}), strict=True)
-    for row in await connection.fetch(sql("find_followed"), sources, message_ids, ADDED_SUFFIXES):
+    named = sorted({(one.source, one.message_id) for one in webhooks})
+    for row in await connection.fetch(sql("find_followed"), *_columns(named), ADDED_SUFFIXES):
         waits = row["id"] is None
         if not waits or row["message_id"] == row["webhook_id"]:
             part = KnownPart(row["account"], None if waits else row["message_id"], row["digest"])
@@ -315,7 +313,7 @@ async def _append(connection: Connection, events: Sequence[Event]) -> dict[tuple
     if not events:
         return {}
     ordered = sorted(events, key=lambda event: event.unique_key)
-    rows = await connection.fetch(sql("append_followed"), *arrays(ordered))
+    rows = await connection.fetch(sql("append"), *arrays(ordered), True)
     if len(rows) != len(events):
         raise _RacedError
     return {(row["source"], row["message_id"], row["account"]): row["id"] for row in rows}

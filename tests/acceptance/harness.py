@@ -225,10 +225,10 @@ where events <> rows + superseded
 """
 
 
-def signed(message_id: str, body: bytes) -> dict[str, str]:
+def signed(message_id: str, body: bytes, key: bytes = KEY) -> dict[str, str]:
     """Make the headers of a webhook as Standard Webhooks says."""
     timestamp = str(int(time.time()))
-    mac = hmac.digest(KEY, f"{message_id}.{timestamp}.".encode() + body, "sha256")
+    mac = hmac.digest(key, f"{message_id}.{timestamp}.".encode() + body, "sha256")
     return {
         "Content-Type": "application/json",
         "webhook-id": message_id,

@@ -5,11 +5,9 @@ of events with its lines, what a vendor says of a refused line, and the answers 
 """
 
 import base64
-import hmac
 import itertools
 import json
 import os
-import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -19,6 +17,7 @@ from urllib.parse import quote, urlsplit
 
 import asyncpg
 
+from tests.acceptance import harness
 from tests.acceptance.canary import Canary, find
 from tests.acceptance.harness import World
 from tests.acceptance.processes import Done, Relay
@@ -181,12 +180,5 @@ def webhook(kind: str = "customer.created", **more: object) -> bytes:
 
 
 def signed(message_id: str, body: bytes, key: bytes = KEY.encode()) -> dict[str, str]:
-    """Make the headers of a webhook as Standard Webhooks says."""
-    timestamp = str(int(time.time()))
-    mac = hmac.digest(key, f"{message_id}.{timestamp}.".encode() + body, "sha256")
-    return {
-        "Content-Type": "application/json",
-        "webhook-id": message_id,
-        "webhook-timestamp": timestamp,
-        "webhook-signature": f"v1,{base64.b64encode(mac).decode()}",
-    }
+    """Make the headers of a webhook of this world's crm."""
+    return harness.signed(message_id, body, key)

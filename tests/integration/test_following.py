@@ -24,6 +24,7 @@ from relay.settings import Settings
 from relay.status import Sampler
 from relay.store import Store
 from relay.store.book import Book, Decided
+from tests.logins import LOGINS
 
 SHOP_SECRET = "the shop's webhook secret"
 KEYS = Keys(b"a deployment's secret")
@@ -60,16 +61,7 @@ def settings(**shop: object) -> Settings:
                 "desk": {"bearer_tokens": ["desk-token"], "accounts": ["news"]},
                 "apart": {"bearer_tokens": ["apart-token"], "accounts": ["other"]},
             },
-            "logins": {
-                "blast": {"vendor": "blastmail", "username": "u", "password": "p", "api_key": "k"},
-                "haihai": {
-                    "vendor": "haihai",
-                    "base_url": "https://haihai.example.jp",
-                    "aid": 1,
-                    "login_id": "l",
-                    "transport_password": "p",
-                },
-            },
+            "logins": LOGINS,
             "accounts": {
                 "news": {"login": "haihai", "columns": {"メール": "email", "名前": "name"}},
                 "letter": {

@@ -22,6 +22,7 @@ from relay.receive.auth import sign, signing_key
 from relay.receive.refusals import REFUSALS
 from relay.settings import Column, Settings
 from relay.store import Store
+from tests.logins import LOGINS
 from tests.waiting import until
 
 SECRET = "whsec_" + base64.b64encode(b"the secret that crm signs with").decode()
@@ -45,16 +46,7 @@ def settings() -> Settings:
                 "shop": {"bearer_tokens": ["shop-token"], "accounts": ["letter"]},
                 "lenient": {"bearer_tokens": ["lenient-token"], "accounts": ["news"]},
             },
-            "logins": {
-                "blast": {"vendor": "blastmail", "username": "u", "password": "p", "api_key": "k"},
-                "haihai": {
-                    "vendor": "haihai",
-                    "base_url": "https://haihai.example.jp",
-                    "aid": 1,
-                    "login_id": "l",
-                    "transport_password": "p",
-                },
-            },
+            "logins": LOGINS,
             "accounts": {
                 "news": {
                     "login": "blast",

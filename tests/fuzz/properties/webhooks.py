@@ -190,14 +190,14 @@ def doors_stay_shut(values: Sequence[str], body: bytes, inflated_body: bytes | N
     """No headers that were made up open a door, and none break it; a right signature among them does."""
     headers = CIMultiDict(zip(PROOF_HEADERS, values, strict=False))
     assert carries_proof(headers, PROOF_HEADERS) == bool(headers)
-    assert not DOOR.opens(headers, body, NOW, inflated=inflated_body)
+    assert not DOOR.proof(headers, body, NOW, inflated=inflated_body)
     message_id, at = headers.get("webhook-id", ""), str(int(NOW.timestamp()))
     good = sign(KEY, message_id, at, body)
     given = f"{headers.get('webhook-signature', '')} {good}"
     headers.update({"webhook-id": message_id, "webhook-timestamp": at, "webhook-signature": given})
-    assert DOOR.opens(headers, body, NOW, inflated=inflated_body)
-    assert not DOOR.opens(headers, body, NOW, inflated=inflated_body, signatures_cover=False)
-    assert not DOOR.opens(headers, body + b" ", NOW)
+    assert DOOR.proof(headers, body, NOW, inflated=inflated_body)
+    assert not DOOR.proof(headers, body, NOW, inflated=inflated_body, signatures_cover=False)
+    assert not DOOR.proof(headers, body + b" ", NOW)
 
 
 def keys_are_read_or_refused(secret: str) -> None:

@@ -248,14 +248,19 @@ async def test_a_large_request_is_more_than_one_commit(log: Log) -> None:
     assert [one.status for one in became] == ["new"] * len(many) + ["duplicate"]
     assert await log.bench.column("select count(distinct xmin::text) from event") == [3]
 
-    def failing(book: Book, webhook: Followed) -> Decided:
-        if webhook.message_id == "n600":
-            raise Unavailable("gone")
-        return decide(book, webhook)
-
+    await log.bench.execute(
+        "create function full_disk() returns trigger language plpgsql as $f$ begin"
+        "    raise exception 'no space left' using errcode = 'disk_full';"
+        "end $f$"
+    )
+    await log.bench.execute(
+        "create trigger full_disk before insert on event for each row when (new.message_id = 'n600')"
+        "    execute function full_disk()"
+    )
     more = [log.told.webhook(Says(U, f"i{n}", f"b{n}"), 5000 + n, f"n{n}") for n in range(PARTS_AT_ONCE_MAX * 2)]
     with pytest.raises(Unavailable):
-        await log.store.follow(more, failing)
+        await log.follow(*more)
+    await log.bench.execute("drop trigger full_disk on event")
     again = [one.status for one in await log.follow(*more)]
     assert again == ["duplicate"] * PARTS_AT_ONCE_MAX + ["new"] * PARTS_AT_ONCE_MAX
 

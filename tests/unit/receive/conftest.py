@@ -5,6 +5,7 @@ import pytest
 from relay.events import Keys, Operation
 from relay.receive.mapping import Mapper
 from relay.settings import Settings
+from tests.logins import LOGINS
 
 
 @pytest.fixture
@@ -15,16 +16,7 @@ def settings() -> Settings:
             "crm": {"bearer_tokens": ["crm-token"], "accounts": ["news", "letter", "steps"]},
             "shop": {"bearer_tokens": ["shop-token"], "accounts": ["letter"], "order_by": "arrival"},
         },
-        "logins": {
-            "blast": {"vendor": "blastmail", "username": "u", "password": "p", "api_key": "k"},
-            "haihai": {
-                "vendor": "haihai",
-                "base_url": "https://haihai.example.jp",
-                "aid": 1,
-                "login_id": "l",
-                "transport_password": "p",
-            },
-        },
+        "logins": LOGINS,
         "accounts": {
             "news": {
                 "login": "blast",

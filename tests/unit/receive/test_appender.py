@@ -211,6 +211,29 @@ async def test_nobody_waits_longer_than_the_limit(log: HeldLog) -> None:
         assert await told(appender, event("c")) is None
 
 
+async def test_everybody_counts_for_oneself(log: HeldLog) -> None:
+    """Who waits behind a slow group is told at the limit of its own, though its own group has only just begun."""
+
+    def hold_the_next() -> None:
+        slow, log.through = log.through, asyncio.Event()
+        slow.set()
+
+    loop, later = asyncio.get_running_loop(), asyncio.Event()
+    async with Appender(log, Metrics(), timeout_s=0.4) as appender:
+        async with asyncio.TaskGroup() as tasks:
+            first = tasks.create_task(told(appender, event("a")))
+            loop.call_later(0.15, later.set)
+            loop.call_later(0.35, hold_the_next)
+            await later.wait()
+            started = perf_counter()
+            second = tasks.create_task(told(appender, event("b")))
+        waited_s = perf_counter() - started
+        assert [first.result(), second.result()] == [None, Unavailable]
+        assert [[one.message_id for one in group] for group in log.groups] == [["a"], ["b"]]
+        assert 0.39 < waited_s < 0.55, "it should be 0.4 s, and 0.6 s where only groups count"
+        log.through.set()
+
+
 async def test_an_append_that_hangs_is_given_up(log: HeldLog) -> None:
     """An append that never ends, on a connection that nobody answers, does not hold up those that come later."""
     async with Appender(log, Metrics(), timeout_s=0.1) as appender:
