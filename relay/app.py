@@ -10,7 +10,7 @@ import gc
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -20,17 +20,17 @@ from uuid import uuid4
 from aiohttp import web
 
 from relay import columns, openapi, receive, vendors
-from relay.client import Client
+from relay.client import Client, HostState, host_of
 from relay.errors import FieldError, SettingsError, Unavailable
 from relay.events import Operation
-from relay.flush import Flusher, LaneWorker, LoginPlan, login_plans, stored_columns
+from relay.flush import Checker, Clearing, Flusher, LaneWorker, LoginPlan, Recovering, login_plans, stored_columns
 from relay.listening import OPS, Guard, SocketLimits, allow_files, bind, listen, starting_app
 from relay.log import logger
 from relay.metrics import Metrics
 from relay.migrate import check_schema
 from relay.problem import problems
 from relay.receive import Appender, Receiver
-from relay.settings import Process, Settings
+from relay.settings import Login, Process, Settings
 from relay.spool import Spool, file_name
 from relay.status import Sampler, Status, ops_app
 from relay.store import Store
@@ -49,7 +49,8 @@ APPEND_CONNECTIONS = 4
 follows a hung one, and as many for customers who are followed."""
 
 SWEEP_EVERY_S = 300.0
-"""Files of batches that another replica has ended, with customers in them, stay no longer than this."""
+"""Files of batches that another replica has ended, with customers in them, stay no longer than this; and what is to be
+appended again waits no longer than this for it."""
 
 
 def check(settings: Settings) -> None:
@@ -101,6 +102,7 @@ class Service:
             self._settings.sources,
             self._settings.accounts,
             [(login.name, login.vendor) for login in self._settings.logins.values()],
+            {host_of(login) for login in self._settings.logins.values()},
         )
         async with AsyncExitStack() as stack:
             ops_url = await listen(
@@ -150,7 +152,20 @@ class Service:
     ) -> None:
         spool = spool_at(self._process)
         client = await stack.enter_async_context(Client(self.metrics, spool))
-        worker = LaneWorker(store, spool, client, self.metrics, uuid4(), self._process.lease_s)
+        checker = Checker(store, client, self.metrics)
+        lease_s, may_try = self._process.lease_s, client.may_try
+        recovering = Recovering(store, client, self.metrics)
+        worker = LaneWorker(
+            store,
+            spool,
+            client,
+            self.metrics,
+            uuid4(),
+            lease_s,
+            checker=checker,
+            may_try=may_try,
+            recovering=recovering,
+        )
         flusher = Flusher(
             worker,
             self._plans,
@@ -158,18 +173,21 @@ class Service:
             uploads_max=self._process.uploads_max,
             grace_s=SHUTDOWN_GRACE_S,
         )
+        fingerprints = {login: plan.fingerprint for login, plan in self._plans.items()}
+        sampler = Sampler(store, self._settings, self.metrics, fingerprints=fingerprints)
         async with asyncio.TaskGroup() as group:
             group.create_task(flusher.run(), name="flusher")
             besides = [
-                group.create_task(Sampler(store, self._settings, self.metrics).run(), name="sampler"),
-                group.create_task(_sweep(store, spool, layouts), name="sweeper"),
+                group.create_task(sampler.run(), name="sampler"),
+                group.create_task(_sweep(store, spool, layouts, self.metrics), name="sweeper"),
+                group.create_task(Clearing(store, client, self._plans).run(), name="clearing"),
             ]
             async with AsyncExitStack() as serving:
                 log_store = await serving.enter_async_context(self._open_store(APPEND_CONNECTIONS))
                 waiting_max = self._process.waiting_events_max
                 appender = Appender(log_store, self.metrics, waiting_events_max=waiting_max)
                 await serving.enter_async_context(appender)
-                app = self._app(store, appender, layouts, flusher)
+                app = self._app(store, appender, layouts, flusher, client.host)
                 url = await listen(serving, app, listener, self._guard)
                 await waiting.aclose()
                 self.ready.reason = ""
@@ -184,7 +202,12 @@ class Service:
         log.info("ended")
 
     def _app(
-        self, store: Store, appender: Appender, layouts: Mapping[tuple[str, Operation], int], flusher: Flusher
+        self,
+        store: Store,
+        appender: Appender,
+        layouts: Mapping[tuple[str, Operation], int],
+        flusher: Flusher,
+        host: Callable[[Login], HostState],
     ) -> web.Application:
         app = web.Application(client_max_size=self._process.body_bytes_max, middlewares=[problems])
         receiver = Receiver(
@@ -198,7 +221,8 @@ class Service:
         )
         app.add_routes(receive.routes(receiver))
         app.add_routes(openapi.routes())
-        app.add_routes(Status(store, self._settings, self._process.keys, self.metrics, wake=flusher.wake).routes())
+        status = Status(store, self._settings, self._process.keys, self.metrics, wake=flusher.wake, host=host)
+        app.add_routes(status.routes())
         return app
 
 
@@ -221,8 +245,12 @@ async def prepare(store: Store, plans: Mapping[str, LoginPlan], fingerprint: str
     return layouts
 
 
-async def _sweep(store: Store, spool: Spool, served: Iterable[tuple[str, Operation]]) -> None:
-    """Remove files whose batches have ended elsewhere, and tell of what waits for settings that are no longer there."""
+async def _sweep(store: Store, spool: Spool, served: Iterable[tuple[str, Operation]], metrics: Metrics) -> None:
+    """Keep house, now and then.
+
+    Remove files whose batches have ended elsewhere, tell of what waits for settings that are no longer there, and
+    append again what vendors never answered.
+    """
 
     async def open_files() -> set[str]:
         return {file_name(number) for number in await store.open_batches()}
@@ -231,8 +259,13 @@ async def _sweep(store: Store, spool: Spool, served: Iterable[tuple[str, Operati
         for account, operation in await store.unserved(served):
             log.error("account_without_settings", account=account, operation=operation)
 
+    async def unanswered() -> None:
+        for (account, operation), events in (await store.retry_unanswered()).items():
+            metrics.events.labels(account, operation).inc(events)
+            log.info("unanswered_again", account=account, operation=operation, events=events)
+
     while True:
-        for work in (partial(spool.sweep, open_files), left_behind):
+        for work in (partial(spool.sweep, open_files), left_behind, unanswered):
             try:
                 await work()
             except Exception:  # keeping house must not end the service

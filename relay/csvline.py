@@ -172,6 +172,8 @@ def broken(text: str) -> bool:
     return _BROKEN.search(text) is not None
 
 
+csv.field_size_limit(16_777_216)  # the module's own limit of 131,072 is less than a webhook may hold in one value
+
 # -- records ---------------------------------------------------------------------------------------------------------
 
 
@@ -208,16 +210,17 @@ def same_record(sent: bytes, content: str) -> bool:
     The cells must be the same. How the vendor quotes, white space around a cell, and the code points that differ from
     one Shift_JIS decoder to the next (NEC and IBM codes, 〜 for ～, ¥ for a backslash) do not matter.
     """
-    cells = [_canonical(cell) for cell in split(sent)]
+    cells = [canonical(cell) for cell in split(sent)]
     line = fold(content).strip()
     try:
-        repeated = [_canonical(cell) for row in csv.reader([line], skipinitialspace=True) for cell in row]
-    except csv.Error:  # a cell beyond the csv module's limit
+        repeated = [canonical(cell) for row in csv.reader([line], skipinitialspace=True) for cell in row]
+    except csv.Error:
         repeated = []
-    return repeated == cells or _canonical(line) == ",".join(cells)  # the latter: repeated without quotes
+    return repeated == cells or canonical(line) == ",".join(cells)  # the latter: repeated without quotes
 
 
-def _canonical(cell: str) -> str:
+def canonical(cell: str) -> str:
+    """Bring a cell into the form in which it is compared with a vendor's repetition of it; see `same_record`."""
     return fold(cell).translate(_LENIENT).strip()
 
 

@@ -50,7 +50,9 @@ LIMITS = (
 )
 UNSETTLED_KINDS = ("opt_out", "data")
 LOGIN_RESULTS = ("ok", "refused", "failed")
-PAUSE_REASONS = ("operator", "unauthorized", "misconfigured")
+RECOVERY_RESULTS = ("settled", "none", "doubt", "failed")
+TEMPLATE_RESULTS = ("good", "columns", "unauthorized", "failed", "none")
+PAUSE_REASONS = ("operator", "unauthorized", "misconfigured", "columns", "data")
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _UPLOAD_SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
@@ -117,9 +119,42 @@ class Metrics:
         self.rejections = Counter(
             "relay_rejections_total", "Lines that a vendor refused.", ["vendor", "operation"], registry=r
         )
+        self.reported_failures = Counter(
+            "relay_reported_failures_total",
+            "Lines that a report mail counts as failed, as operators recorded it.",
+            ["account", "operation"],
+            registry=r,
+        )
+        self.recovered = Counter(
+            "relay_recovered_uploads_total",
+            "Uploads without an answer for which the vendor's error record was looked up, by what came of it.",
+            ["vendor", "result"],
+            registry=r,
+        )
         self.logins = Counter("relay_logins_total", "Calls for a token by result.", ["vendor", "result"], registry=r)
+        self.template_checks = Counter(
+            "relay_template_checks_total",
+            "Comparisons of accounts' columns with the vendor's.",
+            ["vendor", "result"],
+            registry=r,
+        )
         self.lane_paused = Gauge(
             "relay_lane_paused", "1 while a login's lane is paused for the reason.", ["login", "reason"], registry=r
+        )
+        self.settings_refused = Gauge(
+            "relay_settings_refused",
+            "1 while this process stays out of a lane because its settings failed there and others' work.",
+            ["login"],
+            registry=r,
+        )
+        self.breaker_open = Gauge(
+            "relay_breaker_open",
+            "1 while this process sends nothing to a vendor's host, but for a probe now and then, because it fails.",
+            ["host"],
+            registry=r,
+        )
+        self.breaker_openings = Counter(
+            "relay_breaker_openings_total", "How often that began, or was prolonged by a probe.", ["host"], registry=r
         )
         self.append_seconds = Histogram(
             "relay_append_seconds", "Duration of one append to the log.", buckets=_SECONDS, registry=r
@@ -150,12 +185,25 @@ class Metrics:
             registry=r,
         )
         self.quota_left = Gauge("relay_quota_left_calls", "Calls left of the vendor's day.", ["login"], registry=r)
+        self.quota_kept = Gauge(
+            "relay_quota_kept_calls",
+            "Of those, the calls kept back from data for opt-outs to come.",
+            ["login"],
+            registry=r,
+        )
         self.database_up = Gauge("relay_database_up", "1 while Postgres answers.", registry=r)
 
     def create_at_zero(
-        self, sources: Iterable[str], accounts: Iterable[str], logins: Iterable[tuple[str, str]]
+        self,
+        sources: Iterable[str],
+        accounts: Iterable[str],
+        logins: Iterable[tuple[str, str]],
+        hosts: Iterable[str] = (),
     ) -> None:
         """Make every combination of labels exist at zero. `logins` are pairs of a login's name and its vendor's."""
+        for host in hosts:
+            self.breaker_open.labels(host)
+            self.breaker_openings.labels(host)
         for limit in LIMITS:
             self.limits_met.labels(limit)
         for source in sources:
@@ -169,10 +217,12 @@ class Metrics:
             self.superseded.labels(account)
             for operation in Operation:
                 self.events.labels(account, operation)
+                self.reported_failures.labels(account, operation)
             for kind in UNSETTLED_KINDS:
                 self.oldest_unsettled.labels(account, kind)
         for login, vendor in logins:
             self._vendor_at_zero(vendor)
+            self.settings_refused.labels(login)
             for reason in PAUSE_REASONS:
                 self.lane_paused.labels(login, reason)
 
@@ -184,6 +234,10 @@ class Metrics:
             self.uploads.labels(vendor, outcome)
         for result in LOGIN_RESULTS:
             self.logins.labels(vendor, result)
+        for result in RECOVERY_RESULTS:
+            self.recovered.labels(vendor, result)
+        for result in TEMPLATE_RESULTS:
+            self.template_checks.labels(vendor, result)
         for operation in Operation:
             self.rejections.labels(vendor, operation)
             for state in BatchState:

@@ -11,6 +11,15 @@ in one transaction together with the lane's lease.
 """
 
 from relay.batches.choosing import Candidate, Choice, choose
+from relay.batches.narrowing import (
+    AGAIN_DELAYS_S,
+    NARROW_AFTER,
+    REFUSED_LINES_MAX,
+    ROWS_UNLIMITED,
+    SINGLE_TRIES_MAX,
+    UNANSWERED,
+    UPSERTS_AGAIN_MAX,
+)
 from relay.batches.outcomes import (
     OUTCOMES,
     Accepted,
@@ -26,20 +35,18 @@ from relay.batches.outcomes import (
     Unauthorized,
     Unknown,
 )
-from relay.batches.settling import (
-    BUSY_DELAY_S,
-    PAUSE_S,
-    REFUSED_LINES_MAX,
-    RETRY_AFTER_MAX_S,
-    RETRY_DELAYS_S,
-    ROWS_UNLIMITED,
-    Settlement,
-    settle,
-)
+from relay.batches.pacing import AGAIN_MAX_S, DAY_S, Day, Pace, going_up, pace_of
+from relay.batches.settlement import DATA_PAUSES, PAUSE_S, RETRY_DELAYS_S, Settlement
+from relay.batches.settling import BUSY_DELAY_S, RETRY_AFTER_MAX_S, settle
 from relay.batches.states import OPEN, TRANSITIONS, BatchState, Cursor, Manifest, Terms
 
 __all__ = [
+    "AGAIN_DELAYS_S",
+    "AGAIN_MAX_S",
     "BUSY_DELAY_S",
+    "DATA_PAUSES",
+    "DAY_S",
+    "NARROW_AFTER",
     "OPEN",
     "OUTCOMES",
     "PAUSE_S",
@@ -47,18 +54,23 @@ __all__ = [
     "RETRY_AFTER_MAX_S",
     "RETRY_DELAYS_S",
     "ROWS_UNLIMITED",
+    "SINGLE_TRIES_MAX",
     "TRANSITIONS",
+    "UNANSWERED",
+    "UPSERTS_AGAIN_MAX",
     "Accepted",
     "BatchState",
     "Busy",
     "Candidate",
     "Choice",
     "Cursor",
+    "Day",
     "Delivered",
     "LineRejection",
     "Manifest",
     "Misconfigured",
     "Outcome",
+    "Pace",
     "Quota",
     "Refused",
     "Settlement",
@@ -68,5 +80,7 @@ __all__ = [
     "Unauthorized",
     "Unknown",
     "choose",
+    "going_up",
+    "pace_of",
     "settle",
 ]

@@ -12,7 +12,7 @@ class Candidate:
     """What one operation of one account has to do: an open batch, or events that wait beyond the cursor.
 
     `waits` says that its next try is not due yet, `due` that waiting events may be cut, `age_s` how long they have
-    waited.
+    waited; where a try has failed, only since the next one was due.
     """
 
     login: str
@@ -39,6 +39,11 @@ class Choice:
 
     def __bool__(self) -> bool:
         return bool(self.take_over or self.uncut or self.pick)
+
+    @property
+    def urgent(self) -> bool:
+        """Whether it cannot wait for a look at the vendor: opt-outs go up, or a dead replica's upload is settled."""
+        return bool(self.take_over or (self.opt_outs and self.pick))
 
     @property
     def urgency(self) -> tuple[bool, float]:

@@ -38,16 +38,23 @@ TRANSITIONS: Mapping[BatchState, frozenset[BatchState]] = {
     BatchState.DELIVERED: frozenset(),
     BatchState.ACCEPTED: frozenset(),
     BatchState.UNCONFIRMED: frozenset(),
-    BatchState.FAILED: frozenset({BatchState.REPLACED}),  # three refused lines in a row are taken back
+    BatchState.FAILED: frozenset({BatchState.REPLACED}),  # three rejected lines in a row are taken back
     BatchState.REPLACED: frozenset(),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """What an operation of an account remembers across batches."""
+    """What an operation of an account remembers across batches.
+
+    `attempts` counts failed uploads of whole files since the vendor's last word, `unanswered` those of the file at hand
+    (be it a part of another) that ended Unknown, `rounds` how often rejections of unanswered lines were taken back
+    since that word.
+    """
 
     attempts: int = 0
+    unanswered: int = 0
+    rounds: int = 0
     sent_to: int = 0
     rows_max: int | None = None
     bytes_max: int | None = None
@@ -74,6 +81,11 @@ class Manifest:
     state: BatchState
     uploads: int
     cursor: Cursor
+
+    @property
+    def must_shrink(self) -> bool:
+        """Whether it has more rows than the operation's files may have by now."""
+        return self.cursor.rows_max is not None and self.rows > self.cursor.rows_max
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from relay import __version__, app, log, receive, send
+from relay.cli import checking, preview, vendor_errors
 from relay.errors import FieldError, RelayError, SettingsError, Unavailable
 from relay.flush import login_plans
 from relay.migrate import migrate
@@ -61,7 +62,14 @@ def _parser() -> argparse.ArgumentParser:
     command("migrate", _migrate, "Bring the database to the schema that this relay knows.")
     check = command("check", _check, "Tell every mistake in the settings, and in how they fit the database.")
     check.add_argument("--offline", action="store_true", help="do not look at the database")
+    checking.add_arguments(check)
+    preview.add_arguments(
+        command("preview", preview.run, "Tell what the next cuts of an account would send. Nothing moves.")
+    )
     send.add_arguments(command("send", send.run, "Send an existing customer list to relay, signed and in bulk."))
+    vendor_errors.add_arguments(
+        command("vendor-errors", vendor_errors.run, "List, export or delete the vendor's records of failed lines.")
+    )
     _add_demo(
         command("demo", _demo, "Show relay at work: Postgres, three simulated vendors, and a stream of webhooks.")
     )
@@ -85,20 +93,37 @@ def _migrate(_: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    """Check all there is; settings of the process count only where they are needed."""
+    """Check all there is; settings of the process count only where they are needed.
+
+    The vendors are looked at even where the database is at fault, but only for sound settings.
+    """
+    if not options.online and (options.probe or options.json):
+        raise RelayError("--probe and --json go with --online")
+    beside = sys.stderr if options.json else sys.stdout
     settings = load(Path(os.environ.get("RELAY_CONFIG") or "relay.toml"), os.environ)
     app.check(settings)
     for caution in receive.cautions(settings):
-        print(f"warning: {caution}")
-    print(
-        f"settings: {len(settings.sources)} sources, {len(settings.logins)} logins, {len(settings.accounts)} accounts"
-    )
-    if options.offline:
-        return 0
-    return asyncio.run(_check_database(settings))
+        print(f"warning: {caution}", file=beside)
+    sizes = f"{len(settings.sources)} sources, {len(settings.logins)} logins, {len(settings.accounts)} accounts"
+    print(f"settings: {sizes}", file=beside)
+    wrong: RelayError | None = None
+    if not options.offline:
+        try:
+            asyncio.run(_check_database(settings))
+            print("database: schema and secret fit", file=beside)
+        except RelayError as error:
+            wrong = error
+    code = 0
+    if options.online:
+        offline = options.offline or wrong is not None
+        code = checking.check_online(settings, offline=offline, probe=options.probe, as_json=options.json)
+    if wrong is not None:
+        raise wrong
+    return code
 
 
-async def _check_database(settings: Settings) -> int:
+async def _check_database(settings: Settings) -> None:
+    """Raise RelayError where the settings and the database do not fit."""
     own = process(os.environ)
     async with Store.open(own.database_url.value, statement_cache=own.database_statement_cache) as store:
         layouts = await app.prepare(store, login_plans(settings, own.keys), own.keys.fingerprint())
@@ -108,8 +133,6 @@ async def _check_database(settings: Settings) -> int:
         raise SettingsError(
             [FieldError(f"accounts.{account}", f"{operation} {message}") for account, operation in left]
         )
-    print("database: schema and secret fit")
-    return 0
 
 
 def _token(_: argparse.Namespace) -> int:

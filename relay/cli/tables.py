@@ -8,6 +8,9 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
+LINE_CHARACTERS_MAX = 1_000
+"""Where nobody looks, a row stays one line up to here; a terminal's are as wide as it is."""
+
 
 def print_json(told: object) -> None:
     """Print a value as JSON, Japanese as it is."""
@@ -20,7 +23,8 @@ def print_table(columns: Sequence[str], rows: Sequence[Mapping[str, object]]) ->
     table = Table(*columns, box=SIMPLE, show_edge=False, pad_edge=False)
     for row in rows:
         table.add_row(*(_cell(row.get(column)) for column in columns))
-    Console(markup=False, highlight=False, soft_wrap=not sys.stdout.isatty()).print(table)
+    width = None if sys.stdout.isatty() else LINE_CHARACTERS_MAX
+    Console(markup=False, highlight=False, width=width).print(table)
 
 
 def _cell(value: object) -> str:

@@ -26,10 +26,13 @@ from typing import Final, Self
 import aiofiles
 import aiohttp
 
-from relay.batches import Outcome, Transient, Unknown
+from relay.batches import Busy, Outcome, Transient, Unknown
 from relay.client.body import Body, body_bytes, cause
+from relay.client.breaker import State
+from relay.client.hosts import Hosts, HostState, Visit, host_of
 from relay.client.tokens import NoToken, Tokens
-from relay.client.wire import FAILED, REPLY_BYTES_MAX, open_session, read, timeout_of, url_of
+from relay.client.turns import Turn
+from relay.client.wire import FAILED, REPLY_BYTES_MAX, UNREACHED, open_session, reach, read, timeout_of, url_of
 from relay.errors import LaneLost
 from relay.events import Operation
 from relay.metrics import Metrics
@@ -37,7 +40,16 @@ from relay.settings import Account, Login
 from relay.spool import Spool, SpoolFile
 from relay.vendors import Call, Counted, Form, Reply, Sent, Vendor, excerpt, vendor_of
 
-__all__ = ["REPLY_BYTES_MAX", "Client", "UploadJob", "Uploaded", "body_bytes"]
+__all__ = [
+    "REPLY_BYTES_MAX",
+    "Client",
+    "HostState",
+    "State",
+    "UploadJob",
+    "Uploaded",
+    "body_bytes",
+    "host_of",
+]
 
 CALL_TIMEOUT_S: Final = 30.0
 """A call without a file does little work at the vendor; one that takes longer has failed."""
@@ -67,10 +79,19 @@ class Uploaded:
 class Client:
     """Talks to vendors for all lanes of a process. Use as a context manager, or `close` it."""
 
-    def __init__(self, metrics: Metrics, spool: Spool, *, token_clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        spool: Spool,
+        *,
+        token_clock: Callable[[], float] = time.monotonic,
+        host_clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._metrics = metrics
         self._spool = spool
         self._session: aiohttp.ClientSession | None = None
+        self._large = asyncio.Lock()
+        self._hosts = Hosts(metrics, clock=host_clock)
         self._tokens = Tokens(metrics, self._call, clock=token_clock)
 
     async def __aenter__(self) -> Self:
@@ -112,11 +133,35 @@ class Client:
             self._tokens.drop(job.login, token)
         return replace(second, bytes_sent=first.bytes_sent + second.bytes_sent)
 
+    async def reach(self, login: Login) -> str:
+        """Say what keeps relay from the vendor's host, or nothing: its name is known, it answers, and its TLS is good.
+
+        No request is made.
+        """
+        return await reach(login)
+
+    async def log_in(self, login: Login) -> Outcome | None:
+        """Make sure of a token, with one login call at most, or say why there is none. For vendors that know tokens."""
+        token = await self._tokens.give(login)
+        return token.outcome if isinstance(token, NoToken) else None
+
+    def may_try(self, login: Login) -> bool:
+        """Say whether there is a use in preparing an upload or a call now; see `Hosts.may_try` and `Tokens.rests`.
+
+        Of a host that is to be tried again, the first login that asks is told so, and keeps that leave for a while.
+        """
+        return not self._tokens.rests(login) and self._hosts.may_try(login)
+
+    def host(self, login: Login) -> HostState:
+        """Say how a login's host stands, as this process sees it."""
+        return self._hosts.state(login)
+
     async def ask(self, login: Login, call_with: Callable[[str | None], Call]) -> Reply | Outcome:
         """Make a call without a file; say what the lack of an answer, or of a token, means.
 
         `call_with` makes the call with a token (None where the vendor knows none). A token that has expired is renewed
-        once. A 401 after that is given back as the reply that it is. Nothing is tried again.
+        once. A 401 after that is given back as the reply that it is. Nothing is tried again. Busy may mean that nothing
+        was asked, because the host or the login rests here after failures.
         """
         try:
             if not vendor_of(login).needs_token:
@@ -125,7 +170,7 @@ class Client:
             if isinstance(token, NoToken):
                 return token.outcome
             first = await self._call(login, call_with(token))
-            if first.status != HTTPStatus.UNAUTHORIZED:
+            if not isinstance(first, Reply) or first.status != HTTPStatus.UNAUTHORIZED:
                 return first
             self._tokens.drop(login, token)
             token = await self._tokens.give(login)
@@ -134,15 +179,27 @@ class Client:
             second = await self._call(login, call_with(token))
         except FAILED as error:
             return Transient(cause(error))
-        if second.status == HTTPStatus.UNAUTHORIZED:
+        if isinstance(second, Reply) and second.status == HTTPStatus.UNAUTHORIZED:
             self._tokens.drop(login, token)
         return second
 
-    async def _call(self, login: Login, call: Call) -> Reply:
-        """Make a call and read the answer. Raises what `FAILED` lists."""
+    async def _call(self, login: Login, call: Call) -> Reply | Busy:
+        """Make a call and read the answer; Busy where nothing may be sent to the host. Raises what `FAILED` lists."""
+        with self._hosts.visit(login, call.path) as visit:
+            if isinstance(visit, Busy):
+                return visit
+            try:
+                reply = await self._request(login, call)
+            except FAILED as error:
+                visit.unanswered(sent=not isinstance(error, UNREACHED))
+                raise
+            visit.answered(reply.status)
+            return reply
+
+    async def _request(self, login: Login, call: Call) -> Reply:
         timeout = timeout_of(login, min(CALL_TIMEOUT_S, login.upload_timeout_s))
         url = url_of(login, call.path)
-        data = aiohttp.FormData(call.fields) if call.method == "POST" else None
+        data = aiohttp.FormData(call.fields, default_to_multipart=call.multipart) if call.method == "POST" else None
         async with self._open_session().request(
             call.method,
             url.extend_query(call.query) if call.query else url,
@@ -155,7 +212,15 @@ class Client:
     # -- files -------------------------------------------------------------------------------------------------------
 
     async def _attempt(self, job: UploadJob, vendor: Vendor, token: str | None) -> Uploaded:
-        """Send the file once, and count time and bytes."""
+        """Send the file once, and say what it came to."""
+        with self._hosts.visit(job.login, f"{job.account.name} {job.operation}") as visit:
+            if isinstance(visit, Busy):
+                return Uploaded(visit, None, 0, "")
+            async with Turn(self._large) as turn:
+                return await self._send(job, vendor, token, turn, visit)
+
+    async def _send(self, job: UploadJob, vendor: Vendor, token: str | None, turn: Turn, visit: Visit) -> Uploaded:
+        """Send the file, and count time and bytes."""
         form = vendor.upload_form(job.login, job.account, job.operation, token)
         started = time.monotonic()
         body: Body | None = None
@@ -163,7 +228,7 @@ class Client:
             async with aiofiles.open(job.file.path, "rb") as file:
                 body = Body(form, file, job.file.bytes, job.lease_left_s)
                 try:
-                    answer = await self._exchange(job, form, body)
+                    answer = await self._exchange(job, form, body, turn)
                 finally:
                     self._metrics.upload_bytes.labels(job.login.vendor).inc(body.sent)
         except OSError as error:
@@ -173,19 +238,22 @@ class Client:
         finally:
             self._metrics.upload_seconds.labels(job.login.vendor).observe(time.monotonic() - started)
         if not isinstance(answer, Reply):
+            if not body.broken:  # which is the spooled file's fault
+                visit.unanswered(sent=body.sent > 0)
             return Uploaded(answer, None, body.sent, "")
         outcome = await self._understand(answer, job, vendor)
+        visit.answered(answer.status, understood=not isinstance(outcome, Unknown))
         if body.begun and not body.whole and HTTPStatus.OK <= answer.status < HTTPStatus.MULTIPLE_CHOICES:
             outcome = Unknown("answered before the whole file was sent")
         return Uploaded(outcome, answer.status, body.sent, excerpt(answer))
 
-    async def _exchange(self, job: UploadJob, form: Form, body: Body) -> Reply | Outcome:
+    async def _exchange(self, job: UploadJob, form: Form, body: Body, turn: Turn) -> Reply | Outcome:
         """Send the body and get the answer, or say what its absence means; reset the connection if the lane is lost."""
         async with asyncio.TaskGroup() as tasks:
             watch = tasks.create_task(body.watch())
             answer: Reply | Outcome | None = None
             try:
-                answer = await self._answer(job, form, body)
+                answer = await self._answer(job, form, body, turn)
             finally:
                 watch.cancel()
                 if not isinstance(answer, Reply):
@@ -194,13 +262,13 @@ class Client:
             raise LaneLost("the lease ran out during an upload")
         return answer
 
-    async def _answer(self, job: UploadJob, form: Form, body: Body) -> Reply | Outcome:
+    async def _answer(self, job: UploadJob, form: Form, body: Body, turn: Turn) -> Reply | Outcome:
         timeout = timeout_of(job.login, job.login.upload_timeout_s)
         try:
             async with self._open_session().post(
                 url_of(job.login, form.path), data=body, timeout=timeout, allow_redirects=False
             ) as response:
-                return await read(response)
+                return await read(response, lambda: turn.take(body))
         except FAILED as error:
             reason = body.broken or cause(error)
             if body.sent == 0:
@@ -214,7 +282,7 @@ class Client:
         if not isinstance(claimed, Counted):
             return claimed
         try:
-            lines = await self._spool.lines(job.file, {claim.line for claim in claimed.claims})
+            lines = await self._spool.lines(job.file, await asyncio.to_thread(claimed.lines))
         except OSError as error:
             return Unknown(f"the spooled file cannot be compared with the answer: {cause(error)}")
         return await asyncio.to_thread(vendor.judge, claimed, sent, lines)

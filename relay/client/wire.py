@@ -1,22 +1,32 @@
 """HTTP as all calls to vendors do it: one session, bounded time, answers read up to a limit."""
 
+import asyncio
+import ssl
+from collections.abc import Awaitable, Callable
+from datetime import datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Final
+from urllib.parse import urlsplit
 
 import aiohttp
 from yarl import URL
 
 from relay import __version__
-from relay.client.body import CHUNK_BYTES
+from relay.client.body import CHUNK_BYTES, cause
+from relay.client.turns import LARGE_BYTES
 from relay.settings import Login
 from relay.vendors import Reply
 
 REPLY_BYTES_MAX: Final = 16_777_216
-"""More of a reply is not read: it would repeat over 30,000 refused lines, and parsing takes several times its size."""
+"""More of a reply is not read: it would repeat over 30,000 refused lines."""
 
 FAILED: Final = (aiohttp.ClientError, OSError, UnicodeError)
 """What talking can end in. A time-out is an OSError, a host that is no name for DNS a UnicodeError."""
+
+
+UNREACHED: Final = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, UnicodeError)
+"""Which of that means that nothing was sent: no name, no connection, no TLS."""
 
 
 def open_session() -> aiohttp.ClientSession:
@@ -42,12 +52,17 @@ def timeout_of(login: Login, total_s: float) -> aiohttp.ClientTimeout:
     return aiohttp.ClientTimeout(total=total_s, connect=login.connect_timeout_s, sock_connect=login.connect_timeout_s)
 
 
-async def read(response: aiohttp.ClientResponse) -> Reply:
-    """Read an answer up to the limit. One that breaks off still has its status, unless that is a yes."""
+async def read(response: aiohttp.ClientResponse, turn: Callable[[], Awaitable[None]] | None = None) -> Reply:
+    """Read an answer up to the limit. One that breaks off still has its status, unless that is a yes.
+
+    A large one waits for its `turn` before more of it is read.
+    """
     body, truncated = bytearray(), False
     try:
         async for chunk in response.content.iter_chunked(CHUNK_BYTES):
             body += chunk
+            if turn is not None and len(body) > LARGE_BYTES:
+                await turn()
             if len(body) > REPLY_BYTES_MAX:
                 del body[REPLY_BYTES_MAX:]
                 truncated = True
@@ -59,7 +74,8 @@ async def read(response: aiohttp.ClientResponse) -> Reply:
     if truncated:
         response.close()
     retry_after_s = _retry_after_s(response.headers.get("Retry-After"), response.headers.get("Date"))
-    return Reply(response.status, response.headers.get("Content-Type", ""), bytes(body), truncated, retry_after_s)
+    kind, date = response.headers.get("Content-Type", ""), _date(response.headers.get("Date"))
+    return Reply(response.status, kind, bytes(body), truncated, retry_after_s, date)
 
 
 def _retry_after_s(value: str | None, date: str | None) -> float | None:
@@ -72,3 +88,29 @@ def _retry_after_s(value: str | None, date: str | None) -> float | None:
         return max(0.0, (parsedate_to_datetime(value) - parsedate_to_datetime(date or "")).total_seconds())
     except (TypeError, ValueError):
         return None
+
+
+def _date(value: str | None) -> datetime | None:
+    """Read a `Date`, which says of its own time zone what it is; None for anything else."""
+    try:
+        date = parsedate_to_datetime(value or "")
+    except (TypeError, ValueError):
+        return None
+    return None if date.tzinfo is None else date
+
+
+async def reach(login: Login) -> str:
+    """Connect to a login's host and let go again; see `Client.reach`."""
+    parts = urlsplit(login.base_url)
+    tls = parts.scheme == "https"
+    try:
+        async with asyncio.timeout(login.connect_timeout_s or None):
+            _, writer = await asyncio.open_connection(
+                parts.hostname, parts.port or (443 if tls else 80), ssl=tls or None
+            )
+    except ssl.SSLError as error:
+        return type(error).__name__  # its number is the library's own
+    except FAILED as error:
+        return cause(error)
+    writer.transport.abort()
+    return ""

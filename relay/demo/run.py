@@ -116,7 +116,7 @@ async def _settle(console: Console, session: aiohttp.ClientSession, stage: Stage
                     live.update(_progress(stage, 0))
                     await asyncio.sleep(0.25)
     except TimeoutError:
-        console.print(f"[red]not everything was delivered within {SETTLED_WITHIN_S:.0f} s")
+        console.print(f"[red]not everything was settled within {SETTLED_WITHIN_S:.0f} s")
         return False
     return True
 

@@ -6,22 +6,29 @@ show.
 """
 
 import secrets
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta, timezone
+from email.utils import format_datetime
 
 from aiohttp import web
 
 from relay.demo import sim_bme_replies as replies
-from relay.demo.sim_bme_replies import Brand, ErrorRecord, Format
+from relay.demo.sim_bme_records import CREATE_ERROR, DELETE_ERROR, ErrorRecords, RecordStyle
+from relay.demo.sim_bme_replies import Brand, Format
 from relay.demo.sim_control import read_json
 from relay.demo.sim_csv import ENCODING, BadFile, record
+from relay.demo.sim_faults import Call as On
 from relay.demo.sim_faults import Fault, Kind
 from relay.demo.sim_form import Head
 from relay.demo.sim_readers import BmeColumns, BmeReaders, Import, Readers, Refuse
 from relay.demo.sim_server import Answer, Call, Sim, Whose, too_large
 
 JAPAN = timezone(timedelta(hours=9))
+
+DATE_FORMAT = "%Y%m%dT%H:%M:%S"
+"""How the documents write times."""
 
 BASE_PATH = "/rest/1.0"
 """Where the API stands below the server's URL, as at api.bme.jp."""
@@ -30,13 +37,6 @@ BUSY = "Failure_Request during processing"
 BAD_DATA = "Failure_Data is incorrect"
 BAD_TOKEN = "Failure_Access token is invalid"  # noqa: S105 - a message
 BAD_LOGIN = "Failure_Authentication"
-
-CREATE_ERROR, DELETE_ERROR = "登録エラー", "削除エラー"
-
-RECORDS_KEPT = 50
-RECORD_ROWS_KEPT = 1_000
-"""So many error records are kept, and so many rows of each."""
-
 
 _FAULTS: Mapping[str, tuple[int, str]] = {
     "busy": (400, BUSY),
@@ -49,12 +49,29 @@ _WANTED: web.RequestKey[Format] = web.RequestKey("wanted", str)  # type: ignore[
 
 
 @dataclass(frozen=True, slots=True)
+class TemplateStyle:
+    """How templates are written, of which nothing is documented: encoding, quotes, line ends, sample rows below."""
+
+    encoding: str = ENCODING
+    quoted: bool = True
+    line_end: str = "\r\n"
+    samples: int = 0
+
+    def write(self, header: tuple[str, ...]) -> bytes:
+        """Write a template."""
+        lines = [header, *(tuple(f"見本{n}" for _ in header) for n in range(self.samples))]
+        written = [record(line) if self.quoted else ",".join(line) for line in lines]
+        return "".join(line + self.line_end for line in written).encode(self.encoding, "replace")
+
+
+@dataclass(frozen=True, slots=True)
 class BmeContract:
     """One contract. `columns` are its items' names; 状態 and エラーカウント are always there.
 
     `dates` and `required` name items that must be dates or may not be empty. `import_s` is how long an import takes,
     at least and at most, and `row_s` how much longer for each row. With `trash_blocks` a deleted reader cannot be
-    registered anew until the trash is purged. `token_begins` is what all its tokens begin with.
+    registered anew until the trash is purged. `token_begins` is what all its tokens begin with. `template` is how its
+    templates are written, `records` how its error records' files are.
     """
 
     username: str
@@ -72,6 +89,8 @@ class BmeContract:
     import_s: tuple[float, float] = (0.0, 0.0)
     row_s: float = 0.0
     trash_blocks: bool = False
+    template: TemplateStyle = TemplateStyle()
+    records: RecordStyle = field(default_factory=RecordStyle)
 
     @property
     def name(self) -> str:
@@ -91,7 +110,7 @@ class _Office:
 
     contract: BmeContract
     readers: BmeReaders
-    records: list[ErrorRecord] = field(default_factory=list)
+    records: ErrorRecords = field(default_factory=ErrorRecords)
     importing: bool = False
 
 
@@ -104,7 +123,10 @@ class _Token:
 class BmeSim(Sim):
     """The vendor's server.
 
-    Besides the common control API there is `POST /_sim/expire-tokens` with `{"contract": null or a name}`.
+    Besides the common control API there are:
+
+        POST  /_sim/expire-tokens   {"contract": null or a name}
+        POST  /_sim/items           {"contract": a name, "item": a name}: a person adds an item
     """
 
     def __init__(self, *contracts: BmeContract, brand: Brand = "blastmail", seed: int = 0) -> None:
@@ -113,6 +135,10 @@ class BmeSim(Sim):
         self.brand: Brand = brand
         self._offices = {c.name: _Office(c, BmeReaders(c.names(), trash_blocks=c.trash_blocks)) for c in contracts}
         self._tokens: dict[str, _Token] = {}
+        self.ahead_s = 0.0
+        """By how much the vendor's clock is ahead of everybody's, as error records and their lists tell it."""
+        self.record_calls: Counter[str] = Counter()
+        """Calls about error records that were let in, by fault's name for them."""
 
     @property
     def base_url(self) -> str:
@@ -130,6 +156,7 @@ class BmeSim(Sim):
             web.get(contact + "/error/export", self._export_errors),
             web.post(contact + "/error/delete", self._delete_errors),
             web.post("/_sim/expire-tokens", self._expire_tokens),
+            web.post("/_sim/items", self._add_item),
         ]
 
     def lists(self) -> Iterator[tuple[str, str, Readers]]:
@@ -211,12 +238,12 @@ class BmeSim(Sim):
         return _reply(200, replies.counted(success, failure, failures, wanted), wanted)
 
     def _keep_errors(self, office: _Office, operation: str, work: Import) -> None:
-        if work.failures:
-            kind = DELETE_ERROR if operation == "delete" else CREATE_ERROR
-            now = datetime.now(UTC).astimezone(JAPAN).strftime("%Y%m%dT%H:%M:%S")
-            rows = tuple(work.failures[:RECORD_ROWS_KEPT])
-            office.records.append(ErrorRecord(now, kind, len(work.failures), work.sheet.header, rows))
-            del office.records[:-RECORDS_KEPT]
+        kind = DELETE_ERROR if operation == "delete" else CREATE_ERROR
+        date = self._now().astimezone(JAPAN).strftime(DATE_FORMAT)
+        office.records.keep(kind, date, work.sheet.header, work.failures)
+
+    def _now(self) -> datetime:
+        return datetime.now(UTC) + timedelta(seconds=self.ahead_s)
 
     # -- the other calls ---------------------------------------------------------------------------------------------
 
@@ -246,40 +273,80 @@ class BmeSim(Sim):
         operation = {"1": "all", "2": "delete"}.get(request.query.get("type", ""))
         if operation is None:
             raise self._failure(400, "Failure_type is incorrect", request)
-        return _csv("contact_import_usage.csv", [office.readers.names.template(operation)])
+        self.record.of(office.contract.name).templates += 1
+        await self.misbehave(fault, request, applied=True)
+        return _file(
+            "contact_import_usage.csv", office.contract.template.write(office.readers.names.template(operation))
+        )
 
     async def _search_errors(self, request: web.Request) -> web.Response:
         office = self._asked(request)
-        wanted: Format = request[_WANTED]
-        dates = {CREATE_ERROR: request.query.get("createErrors"), DELETE_ERROR: request.query.get("deleteErrors")}
-        found = [r for r in office.records if not any(dates.values()) or dates[r.type] == r.date]
-        return _reply(200, replies.error_records(found[::-1], wanted), wanted)
+        fault = await self._about_records("error_search", office, request, request.query.get("access_token", ""))
+        given = {CREATE_ERROR: request.query.get("createErrors"), DELETE_ERROR: request.query.get("deleteErrors")}
+        found = office.records.found({kind: self._date(date, request) for kind, date in given.items() if date})
+        wanted: Format = "xml" if fault is not None and fault.fault == "xml" else request[_WANTED]
+        await self.misbehave(fault, request, applied=True)
+        return self._dated(_reply(200, replies.error_records(found, wanted), wanted))
 
     async def _export_errors(self, request: web.Request) -> web.Response:
         office = self._asked(request)
-        kind, date = request.query.get("type"), request.query.get("date")
-        found = [r for r in office.records if (r.type, r.date) == (kind, date)]
-        if not found:
+        fault = await self._about_records("error_export", office, request, request.query.get("access_token", ""))
+        kind, date = request.query.get("type", ""), self._date(request.query.get("date", ""), request)
+        body = office.records.export(kind, date, office.contract.records)
+        if body is None:
             raise self._failure(400, "Failure_No such error", request)
-        lines = [f'{row.content},"{row.message}"\r\n' for r in found for row in r.failures]
-        return _csv("error.csv", [(*found[0].header, "エラー内容")], "".join(lines))
+        await self.misbehave(fault, request, applied=True)
+        return self._dated(_file("error.csv", body))
 
     async def _delete_errors(self, request: web.Request) -> web.Response:
         form = {key: value for key, value in (await request.post()).items() if isinstance(value, str)}
-        request[_WANTED] = wanted = _format(form.get("f"), request)
-        office = self._office(form.get("access_token", ""), request)
-        dates = {CREATE_ERROR: form.get("createErrors"), DELETE_ERROR: form.get("deleteErrors")}
-        gone = [r for r in office.records if dates[r.type] == r.date]
+        request[_WANTED] = _format(form.get("f"), request)
+        token = form.get("access_token", "")
+        office = self._office(token, request)
+        fault = await self._about_records("error_delete", office, request, token)
+        given = {CREATE_ERROR: form.get("createErrors"), DELETE_ERROR: form.get("deleteErrors")}
+        dates = {kind: self._date(date, request) for kind, date in given.items() if date}
+        gone = [date for kind, date in dates.items() if office.records.delete(kind, date)]
         if not gone:
             raise self._failure(400, "Failure_No such error", request)
-        office.records[:] = [r for r in office.records if r not in gone]
-        return _reply(200, replies.deleted(gone[0].date, self.brand, wanted), wanted)
+        wanted: Format = "xml" if fault is not None and fault.fault == "xml" else request[_WANTED]
+        await self.misbehave(fault, request, applied=True)
+        return self._dated(_reply(200, replies.deleted(gone[0], self.brand, wanted), wanted))
+
+    async def _about_records(self, on: On, office: _Office, request: web.Request, token: str) -> Fault | None:
+        """Count a call about error records, and do what is armed for it. Raises Answer."""
+        self.record_calls[on] += 1
+        fault = self.faults.meet(on, office.contract.name)
+        if fault is not None and fault.fault == "expired_token":
+            del self._tokens[token]
+        await self.misbehave(fault, request, applied=False)
+        return fault
+
+    def _date(self, text: str, request: web.Request) -> str:
+        """Take a time as the documents write it. Raises Answer."""
+        try:
+            datetime.strptime(text, DATE_FORMAT)  # noqa: DTZ007 - in Japan
+        except ValueError:
+            raise self._failure(400, "Failure_date is incorrect", request) from None
+        return text
+
+    def _dated(self, response: web.Response) -> web.Response:
+        response.headers["Date"] = format_datetime(self._now(), usegmt=True)
+        return response
 
     async def _expire_tokens(self, request: web.Request) -> web.Response:
         contract = (await read_json(request)).get("contract")
         for value, token in tuple(self._tokens.items()):
             if contract in (None, token.office.contract.name):
                 self._tokens[value] = replace(token, ends=float("-inf"))
+        return web.Response(status=204)
+
+    async def _add_item(self, request: web.Request) -> web.Response:
+        given = await read_json(request)
+        office, item = self._offices.get(str(given.get("contract"))), given.get("item")
+        if office is None or not isinstance(item, str):
+            raise web.HTTPBadRequest(text='expected {"contract": a known one, "item": a name}')
+        office.readers.add_item(item)
         return web.Response(status=204)
 
     # -- answers -----------------------------------------------------------------------------------------------------
@@ -322,10 +389,9 @@ def _reply(status: int, text: str, wanted: Format) -> web.Response:
     return web.Response(status=status, text=text, content_type=f"application/{wanted}")
 
 
-def _csv(name: str, header: list[tuple[str, ...]], rest: str = "") -> web.Response:
-    body = "".join(record(line) + "\r\n" for line in header) + rest
+def _file(name: str, body: bytes) -> web.Response:
     return web.Response(
-        body=body.encode(ENCODING, "replace"),
+        body=body,
         content_type="application/octet-stream",
         headers={"Content-Disposition": f'attachment; filename="{name}"'},
     )

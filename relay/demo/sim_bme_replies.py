@@ -6,27 +6,16 @@ show. The two brands answer the deletion of error records differently in JSON.
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 from xml.sax.saxutils import escape
 
+from relay.demo.sim_bme_records import ErrorRecord
 from relay.demo.sim_readers import Failure
 
 Brand = Literal["blastmail", "blaynmail"]
 Format = Literal["xml", "json"]
 
 _XML = '<?xml version="1.0" encoding="UTF-8" standalone="yes" ?>\n'
-
-
-@dataclass(frozen=True, slots=True)
-class ErrorRecord:
-    """What is kept of an import with failures: the date (Japan time, `yyyyMMddTHH:mm:ss`), the type, the rows."""
-
-    date: str
-    type: str
-    count: int
-    header: tuple[str, ...]
-    failures: tuple[Failure, ...]
 
 
 def token(value: str, wanted: Format) -> str:

@@ -2,7 +2,8 @@
 
 A fault is armed for a number of calls, optionally only those of one contract or operation. Each call meets at most
 one: the first armed one that fits. Two kinds look at the file (`too_large`, `refuse_file`) and are met only by files
-that they fit.
+that they fit; with an `address`, every kind that happens once the file is there is met only by files with that address,
+as where a vendor breaks down at one line.
 """
 
 from collections.abc import Callable, Mapping
@@ -32,7 +33,7 @@ Kind = Literal[
     "retry_after",
 ]
 
-Call = Literal["upload", "login", "usage"]
+Call = Literal["upload", "login", "usage", "error_search", "error_export", "error_delete"]
 
 OF_BODY: frozenset[Kind] = frozenset({"reset_before_body", "reset_during_body"})
 OF_FILES: frozenset[Kind] = frozenset({"too_large", "refuse_file"})
@@ -53,7 +54,7 @@ class Fault(BaseModel):
     happens. The rest are the faults' own: `status` and `body` (`status`, `html`, `retry_after`), `code` (`code`),
     `seconds` (`slow`, and the Retry-After of `retry_after`), `n_bytes` (`reset_during_body`, `too_large`), `success_by`
     and `failure_by` (`wrong_counts`), `shift` (`wrong_lines`), `addresses` or `every`, with `message`
-    (`reject_lines`), `address` (`refuse_file`).
+    (`reject_lines`), `address` (whose line a file must have; `refuse_file` has to have one).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -95,6 +96,8 @@ class Fault(BaseModel):
             raise ValueError("reject_lines needs `addresses` or `every`")
         if self.fault == "refuse_file" and not self.address:
             raise ValueError("refuse_file needs `address`")
+        if self.address and (self.fault in OF_BODY or self.on != "upload"):
+            raise ValueError("only what happens to a whole upload can look for an `address` in it")
         if self.on != "upload" and self.fault in UPLOADS_ONLY:
             raise ValueError(f"{self.fault} happens to uploads only")
         return self
@@ -113,10 +116,10 @@ class Fault(BaseModel):
         )
 
     def fits_file(self, file: bytes | bytearray) -> bool:
-        """Whether a file is meant, of a fault that looks at files."""
-        if self.fault == "too_large":
-            return len(file) > self.n_bytes
-        return f'"{self.address}"'.encode("ascii", "replace") in file
+        """Whether a file is meant."""
+        if self.fault == "too_large" and len(file) <= self.n_bytes:
+            return False
+        return not self.address or f'"{self.address}"'.encode("ascii", "replace") in file
 
     def refusal(self, line: int, address: str) -> str | None:
         """Return the message for a row that `reject_lines` means: every nth row (the first is line 2) or an address."""
@@ -179,9 +182,7 @@ class Faults:
         """Return the fault that a call meets once it is whole and let in, and count it."""
         return self._first(
             lambda fault: (
-                fault.fault not in OF_BODY
-                and fault.fits(call, contract, operation)
-                and (fault.fault not in OF_FILES or (file is not None and fault.fits_file(file)))
+                fault.fault not in OF_BODY and fault.fits(call, contract, operation) and fault.fits_file(file or b"")
             )
         )
 

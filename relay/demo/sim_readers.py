@@ -7,7 +7,7 @@ messages are made up, as the vendors' own are not public; only that there are me
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import ClassVar, Protocol
 
@@ -165,6 +165,14 @@ class BmeReaders(Readers):
         super().__init__((columns.address, columns.error_count, *columns.items), columns.address)
         self.names = columns
         self.trash_blocks = trash_blocks
+
+    def add_item(self, name: str) -> None:
+        """Add an item, in which nobody has a value yet."""
+        self.names = replace(self.names, items=(*self.names.items, name))
+        self._place[name] = len(self.columns)
+        self.columns = (*self.columns, name)
+        for reader in (*self._readers.values(), *self._trash.values()):
+            reader.values.append("")
 
     def header_fault(self, operation: str, header: Sequence[str]) -> str | None:
         """Refuse all rows if a name is unknown, stands twice, or the address column is missing."""

@@ -53,7 +53,8 @@ class Counts:
 
     `uploads` whose contract was known, `answered` with 200, `applied`, `overlaps`, `busy` answers, `broken` (the client
     went before the body was complete), `bad_files` (no CSV or no Shift_JIS), `repeated` (rows naming a reader twice in
-    one file), `rows`, `failed_rows`, `bytes` of files, `logins` granted, `unauthorized`, `calls` against a quota.
+    one file), `rows`, `failed_rows`, `bytes` of files, `logins` granted, `unauthorized`, `calls` against a quota,
+    `templates` given.
     """
 
     uploads: int = 0
@@ -70,6 +71,7 @@ class Counts:
     logins: int = 0
     unauthorized: int = 0
     calls: int = 0
+    templates: int = 0
 
     def as_json(self) -> dict[str, int]:
         """Return the counts by name."""

@@ -195,7 +195,8 @@ class Sim(ABC):
                 return web.Response(status=411, text=HTML.format("411 Length Required"), content_type="text/html")
             form = Form(request.headers.get("Content-Type", ""))
             head = await self._read(request, form, upload)
-            return await self.judge(Call(request, upload, head, form.file()))
+            file = bytearray() if head.file_field is None else form.file()
+            return await self.judge(Call(request, upload, head, file))
         except BadForm as bad:
             return self.bad_form(request, str(bad))
         except Answer as answer:

@@ -14,6 +14,7 @@ from relay.demo.databases import databases
 from relay.demo.sim_bme import BmeContract, BmeSim
 from relay.demo.sim_haihai import HaihaiContract, HaihaiSim
 from relay.demo.sim_readers import NOT_THERE
+from relay.demo.sim_server import Sim
 from relay.migrate import migrate
 from relay.settings import load, process
 
@@ -25,7 +26,7 @@ SETTINGS = """\
 # What `relay demo` runs with. The addresses are the simulated vendors'.
 [sources.crm]
 signing_secrets = [{{ env = "DEMO_SIGNING_SECRET" }}]
-accounts = ["haihai", "blastmail", "blaynmail"]
+accounts = [{names}]
 
 [api.tokens.demo]
 sha256 = "{token_hash}"
@@ -54,6 +55,9 @@ api_key = {{ env = "DEMO_PASSWORD" }}
 unknown_address_messages = ["{unknown}"]
 """
 
+VENDORS = {"haihai": (HAIHAI, "メールアドレス"), "blastmail": (BME, "E-Mail"), "blaynmail": (BME, "E-Mail")}
+"""What the settings say of each vendor's login, and the header of its addresses."""
+
 ACCOUNT = """
 [accounts.{name}]
 login = "{name}"
@@ -75,7 +79,7 @@ class Stage:
     """What is running: relay's URLs, the simulators by account, the token, and where the settings are."""
 
     relay: app.Addresses
-    sims: Mapping[str, tuple[HaihaiSim | BmeSim, str, str]]
+    sims: Mapping[str, tuple[Sim, str, str]]
     token: str
     settings: Path
 
@@ -102,7 +106,7 @@ async def staged(directory: Path) -> AsyncIterator[Stage]:
                 import_delay_s=(0.2, 1),
             )
         )
-        sims: dict[str, tuple[HaihaiSim | BmeSim, str, str]] = {}
+        sims: dict[str, tuple[Sim, str, str]] = {}
         sims["haihai"] = (haihai, "1", await stack.enter_async_context(haihai.serve()))
         for brand in ("blastmail", "blaynmail"):
             contract = BmeContract("demo", "demo-password", "demo-password", columns=columns)
@@ -140,17 +144,15 @@ async def _database() -> AsyncIterator[str]:
             await server.drop_database(name)
 
 
-def _write_settings(directory: Path, sims: Mapping[str, tuple[HaihaiSim | BmeSim, str, str]], token: str) -> Path:
+def _write_settings(directory: Path, sims: Mapping[str, tuple[Sim, str, str]], token: str) -> Path:
     plans = ", ".join(f'{key} = "{value}"' for key, value in PLANS.items())
     logins = "".join(
-        (HAIHAI if name == "haihai" else BME).format(name=name, url=url, unknown=NOT_THERE)
-        for name, (_, _, url) in sims.items()
+        VENDORS[name][0].format(name=name, url=url, unknown=NOT_THERE) for name, (_, _, url) in sims.items()
     )
-    accounts = "".join(
-        ACCOUNT.format(name=name, address="メールアドレス" if name == "haihai" else "E-Mail", plans=plans)
-        for name in sims
-    )
+    accounts = "".join(ACCOUNT.format(name=name, address=VENDORS[name][1], plans=plans) for name in sims)
     path = directory / "relay.toml"
-    text = SETTINGS.format(token_hash=sha256(token.encode()).hexdigest(), logins=logins, accounts=accounts)
+    names = ", ".join(f'"{name}"' for name in sims)
+    token_hash = sha256(token.encode()).hexdigest()
+    text = SETTINGS.format(names=names, token_hash=token_hash, logins=logins, accounts=accounts)
     path.write_text(text, encoding="utf-8")
     return path

@@ -6,14 +6,29 @@
 import asyncio
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 
+from relay.batches.headers import stored_columns
 from relay.errors import Unavailable
-from relay.flush.headers import stored_columns
+from relay.flush.checking import CHECKS_PER_ROUND, Checker
+from relay.flush.clearing import Clearing
 from relay.flush.lane import LaneWorker, Worked
 from relay.flush.plans import LoginPlan, login_plans
+from relay.flush.recovering import Recovering
 from relay.log import logger
 
-__all__ = ["Flushed", "Flusher", "LaneWorker", "LoginPlan", "Worked", "login_plans", "stored_columns"]
+__all__ = [
+    "Checker",
+    "Clearing",
+    "Flushed",
+    "Flusher",
+    "LaneWorker",
+    "LoginPlan",
+    "Recovering",
+    "Worked",
+    "login_plans",
+    "stored_columns",
+]
 
 log = logger(__name__)
 
@@ -122,7 +137,16 @@ class Flusher:
         choices = await self._worker.survey(idle, fence, self._worker.owner)
         urgent = sorted(choices, key=lambda login: choices[login].urgency, reverse=True)
         room = max(0, self._uploads_max - len(self._busy))
-        return [login for place, login in enumerate(urgent) if place < room or choices[login].opt_outs]
+        due: list[str] = []
+        for login in urgent:
+            # In this order: of a host that fails the most urgent lane is let through, to see whether it answers.
+            if (len(due) < room or choices[login].opt_outs) and (choices[login].take_over or self._may_try(login)):
+                due.append(login)
+        to_check = filter(self._may_try, sorted(await self._worker.checks_due(idle) - choices.keys()))
+        return due + list(islice(to_check, min(CHECKS_PER_ROUND, max(0, room - len(due)))))
+
+    def _may_try(self, login: str) -> bool:
+        return self._worker.may_try(self._plans[login].login)
 
     async def _work(self, login: str, fence: int) -> None:
         async def once() -> float:

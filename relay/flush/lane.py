@@ -6,12 +6,14 @@ from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 from relay.batches import BatchState, Candidate, Choice, Unknown, choose
+from relay.batches.headers import present_header
 from relay.client import Uploaded
 from relay.errors import LaneLost
-from relay.flush.headers import present_header
+from relay.flush.checking import Checker
 from relay.flush.lease import Kept, boot_clock_s, keeping
 from relay.flush.plans import LoginPlan
-from relay.flush.sending import Sender, Uploads
+from relay.flush.recovering import Recovering
+from relay.flush.sending import MayTry, Sender, Uploads, always
 from relay.log import logger
 from relay.metrics import Metrics
 from relay.spool import Spool, file_name
@@ -25,19 +27,20 @@ CUTS_MAX = 6
 
 @dataclass(frozen=True, slots=True)
 class Worked:
-    """What a piece of work on a lane came to; the outcome's name where something was uploaded."""
+    """What a piece of work on a lane came to: the outcome's name where something was uploaded, a check's result."""
 
     leased: bool = False
     cut: bool = False
     superseded: int = 0
     uncut: int = 0
     taken_over: bool = False
+    checked: str = ""
     outcome: str = ""
 
     @property
     def progress(self) -> bool:
         """Whether anything changed, so that there may be more to do at once."""
-        return bool(self.cut or self.superseded or self.uncut or self.taken_over or self.outcome)
+        return bool(self.cut or self.superseded or self.uncut or self.taken_over or self.checked or self.outcome)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +54,14 @@ class LaneWorker:
     owner: UUID
     lease_s: float
     cuts: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(CUTS_MAX))
+    checker: Checker | None = None
+    may_try: MayTry = always
+    recovering: Recovering | None = None
     sender: Sender = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "sender", Sender(self.store, self.spool, self.uploads, self.metrics))
+        sender = Sender(self.store, self.spool, self.uploads, self.metrics, self.may_try, self.recovering)
+        object.__setattr__(self, "sender", sender)
 
     async def survey(self, plans: Sequence[LoginPlan], fence: int, owner: UUID | None = None) -> dict[str, Choice]:
         """Say what each login would do next, leaving out those with nothing to do."""
@@ -67,6 +74,10 @@ class LaneWorker:
         choices = {login: choose(found) for login, found in by_login.items()}
         return {login: choice for login, choice in choices.items() if choice}
 
+    async def checks_due(self, plans: Sequence[LoginPlan]) -> set[str]:
+        """Name the logins whose accounts' columns are to be compared with the vendor's."""
+        return await self.checker.due(plans, self.owner) if self.checker else set()
+
     async def work(self, plan: LoginPlan, fence: int) -> Worked:
         """Do one piece of work on a login, if its lane is to be had. A lane lost on the way is no error."""
         leased_at = boot_clock_s()
@@ -76,6 +87,8 @@ class LaneWorker:
         try:
             async with keeping(self.store, lease, self.lease_s, leased_at) as kept:
                 choice = (await self.survey([plan], fence, self.owner)).get(plan.login.name, Choice())
+                if self.checker and not choice.urgent and await self.checks_due([plan]):
+                    return Worked(leased=True, checked=await self.checker.check(plan, kept))
                 return replace(await self._follow(plan, kept, choice, fence), leased=True)
         except LaneLost:
             self.metrics.lanes_lost.labels(plan.login.vendor).inc()
@@ -88,8 +101,10 @@ class LaneWorker:
         for candidate in choice.uncut:
             await self._uncut(plan, kept, candidate, "opt-outs go first")
         worked = Worked(uncut=len(choice.uncut))
-        if choice.pick is None:
+        if choice.pick is None or not self.may_try(plan.login):
             return worked
+        if await self.sender.kept_back(plan, kept, choice.pick):
+            return replace(worked, outcome="quota")
         batch_id = choice.pick.batch_id
         if batch_id is None:
             cut = await self._cut(plan, kept, plan.target(choice.pick), fence)
@@ -97,10 +112,20 @@ class LaneWorker:
             batch_id = cut.batch_id
         if batch_id is None:
             return worked
-        batch = await self.store.manifest(choice.pick.account, batch_id)
+        return await self._send(plan, kept, replace(choice.pick, batch_id=batch_id), worked)
+
+    async def _send(self, plan: LoginPlan, kept: Kept, pick: Candidate, worked: Worked) -> Worked:
+        """Send an open batch, unless what became of its last upload can be found out, or it has to be cut anew."""
+        batch = await self.store.manifest(pick.account, pick.batch_id or 0)
+        recovered = await self.sender.recover(plan, kept, batch)
+        if recovered is not None:
+            return replace(worked, outcome=recovered)
         stored = await self.store.find_layout(batch.account, batch.layout)
         if batch.header != present_header(stored, plan.columns[batch.account, batch.operation]):
-            await self._uncut(plan, kept, replace(choice.pick, batch_id=batch_id), "the account's headers have changed")
+            await self._uncut(plan, kept, pick, "the account's headers have changed")
+            return replace(worked, uncut=worked.uncut + 1)
+        if batch.must_shrink:
+            await self._uncut(plan, kept, pick, "the file must become smaller")
             return replace(worked, uncut=worked.uncut + 1)
         outcome = await self.sender.send(plan, kept, batch)
         return replace(worked, outcome=outcome)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from relay import vendors
-from relay.batches import ROWS_UNLIMITED, Candidate, Terms
+from relay.batches import Candidate, Pace, Terms
 from relay.events import Keys, Operation
 from relay.settings import Account, Column, Login, Settings
 from relay.store import Target
@@ -25,6 +25,11 @@ class LoginPlan:
         """What the settings say about settling."""
         return Terms(self.login.attempts_max, self.login.file_bytes_max, self.login.settle_after_s)
 
+    @property
+    def pace(self) -> Pace | None:
+        """How its calls are spread over the vendor's day; None where the vendor counts none."""
+        return vendors.pace(self.login, self.accounts.values())
+
     def target(self, candidate: Candidate) -> Target:
         """The target that a candidate came from."""
         key = (candidate.account, candidate.operation)
@@ -44,19 +49,8 @@ def _plan(settings: Settings, keys: Keys, login: Login) -> LoginPlan:
         login=login,
         fingerprint=settings.login_fingerprint(login.name, keys),
         accounts={account.name: account for account in accounts},
-        targets=tuple(_target(login, account, operation) for account in accounts for operation in operations),
+        targets=tuple(Target.of(login, account, operation) for account in accounts for operation in operations),
         columns={
             (a.name, operation): vendor.columns(login, a, operation) for a in accounts for operation in operations
         },
-    )
-
-
-def _target(login: Login, account: Account, operation: Operation) -> Target:
-    return Target(
-        login=login.name,
-        account=account.name,
-        operation=operation,
-        flush_after_s=vendors.flush_after_s(login, account, operation),
-        rows_max=login.rows_max or ROWS_UNLIMITED,
-        bytes_max=login.file_bytes_max,
     )

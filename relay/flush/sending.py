@@ -6,19 +6,33 @@ Every step can be the last one before a crash. What was committed tells the next
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol
 
 from relay import csvline
-from relay.batches import OPEN, OUTCOMES, BatchState, Delivered, Manifest, Outcome, Settlement, Unknown, settle
+from relay.batches import (
+    OPEN,
+    OUTCOMES,
+    BatchState,
+    Candidate,
+    Delivered,
+    Manifest,
+    Outcome,
+    Settlement,
+    Unknown,
+    settle,
+)
 from relay.client import Uploaded, UploadJob
 from relay.errors import Conflict, ConservationBroken, LaneLost, Unavailable
 from relay.events import Operation
 from relay.flush.lease import Kept
 from relay.flush.plans import LoginPlan
+from relay.flush.recovering import Later, Recovering
 from relay.log import logger
 from relay.metrics import Metrics
+from relay.settings import Login
 from relay.spool import Spool, SpoolFile, file_name
 from relay.store import Settled, Store, UploadRecord
 
@@ -39,6 +53,15 @@ class Uploads(Protocol):
         """Send one file and say what came of it. Raises LaneLost when the lease ran out on the way."""
 
 
+MayTry = Callable[[Login], bool]
+"""Says whether there is a use in preparing an upload of a login now: `relay.client.Client.may_try`."""
+
+
+def always(_: Login) -> bool:
+    """Say yes, for who uploads where nothing is ever shut."""
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class Sender:
     """Sends batches of a lane that is held."""
@@ -47,15 +70,55 @@ class Sender:
     spool: Spool
     uploads: Uploads
     metrics: Metrics
+    may_try: MayTry = always
+    recovering: Recovering | None = None
 
-    async def send(self, plan: LoginPlan, kept: Kept, batch: Manifest) -> str:
-        """Spool, upload and settle a batch; return the outcome's name."""
-        file = await self._spooled(kept, batch)
+    async def kept_back(self, plan: LoginPlan, kept: Kept, candidate: Candidate) -> bool:
+        """Keep opt-outs back, or data, where the day's calls are kept for others; say whether a candidate's kind is.
+
+        Asked before a file is cut: what waits is then cut when it may go, with all that came meanwhile.
+        """
+        if plan.pace is None:
+            return False
+        opt_outs = candidate.operation.opt_out
+        wait_s = await self.store.keep_back(
+            kept.lease, plan.accounts, plan.login.operations, plan.pace, opt_outs=opt_outs
+        )
+        if wait_s:
+            log.info("kept_back", login=plan.login.name, opt_outs=opt_outs, next_try_s=wait_s)
+        return wait_s > 0
+
+    async def recover(self, plan: LoginPlan, kept: Kept, batch: Manifest) -> str | None:
+        """Settle a batch that waits for its next try from the vendor's record, if there is one beyond doubt.
+
+        Returns the outcome's name, "" where the batch has to wait for it, and None where it has to be sent again.
+        """
+        if self.recovering is None or batch.state is not BatchState.WAITING:
+            return None
+        found = await self.recovering.look(plan, batch, partial(self._spooled, kept, batch))
+        if found is None:
+            return None
+        if isinstance(found, Later):
+            await self.store.postpone(kept.lease, batch, found.seconds)
+            return ""
         number = await self.store.begin_upload(kept.lease, batch, plan.login.calls_per_day)
         if number is None:
-            await self.store.wait_for_quota(kept.lease)
-            log.warning("quota_spent", login=plan.login.name)
             return "quota"
+        # What the record tells of the first upload without an answer is no echo of an earlier one.
+        sent_to = await self.store.find_sent_before(batch, found.record.number)
+        batch = replace(batch, cursor=replace(batch.cursor, sent_to=sent_to))
+        outcome = await self.settle(plan, kept, batch, number, Uploaded(found.outcome, None, 0, ""))
+        await self.store.take_record(batch.login, found.record)
+        return outcome
+
+    async def send(self, plan: LoginPlan, kept: Kept, batch: Manifest) -> str:
+        """Spool, upload and settle a batch; return the outcome's name, or nothing where it has to wait as it is."""
+        file = await self._spooled(kept, batch)
+        if not self.may_try(plan.login):
+            return ""
+        number = await self.store.begin_upload(kept.lease, batch, plan.login.calls_per_day)
+        if number is None:
+            return "quota"  # counted down by another relay since; it is kept back the next time
         self.metrics.batches.labels(plan.login.vendor, batch.operation, BatchState.UPLOADING).inc()
         job = UploadJob(plan.login, plan.accounts[batch.account], batch.operation, file, kept.left_s)
         try:
@@ -95,8 +158,10 @@ class Sender:
         outcome = _with_echoes(plan, batch, uploaded.outcome)
         name = OUTCOMES[type(outcome)]
         settlement = settle(batch, outcome, plan.terms, random.uniform(-JITTER, JITTER))  # noqa: S311 (no secret)
+        if uploaded.http_status is None:
+            settlement = replace(settlement, proven=False)  # without an answer nobody let relay in
         record = UploadRecord(name, outcome.reason, uploaded.http_status, uploaded.bytes_sent, uploaded.excerpt)
-        settled = await self._written(kept, batch, number, record, settlement, plan.fingerprint)
+        settled = await self._written(plan, kept, batch, number, record, settlement)
         self._count(plan, batch, name, settlement.state, settled)
         log.info(
             "upload_settled",
@@ -119,13 +184,21 @@ class Sender:
         return name
 
     async def _written(
-        self, kept: Kept, batch: Manifest, number: int, record: UploadRecord, settlement: Settlement, fingerprint: str
+        self, plan: LoginPlan, kept: Kept, batch: Manifest, number: int, record: UploadRecord, settlement: Settlement
     ) -> Settled:
         """Write a settlement down, and while the lane is ours do not let a Postgres that restarts forget it."""
         tried = False
         while True:
             try:
-                return await self.store.settle(kept.lease, batch, number, record, settlement, fingerprint)
+                return await self.store.settle(
+                    kept.lease,
+                    batch,
+                    number,
+                    record,
+                    settlement,
+                    plan.fingerprint,
+                    login_failures_per_hour_max=plan.login.login_failures_per_hour_max,
+                )
             except Unavailable as error:
                 log.warning("settlement_waits", batch=batch.id, outcome=record.outcome, reason=str(error))
                 if kept.left_s() <= SETTLE_AGAIN_S:

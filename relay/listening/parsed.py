@@ -18,8 +18,12 @@ def understood(request: web.BaseRequest) -> bool:
 
 def expects_what_is_met(request: web.BaseRequest) -> bool:
     """Say whether a request's `Expect` can be met, if it has one. HTTP/1.0 knows none."""
-    given = request.headers.getall("Expect", [])
-    return request.version < HttpVersion11 or all(expectation.lower() == "100-continue" for expectation in given)
+    given = request.headers.getall("Expect", ())
+    return (
+        not given
+        or request.version < HttpVersion11
+        or all(expectation.lower() == "100-continue" for expectation in given)
+    )
 
 
 def memory_bytes(message: object) -> int:

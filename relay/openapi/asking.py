@@ -23,6 +23,7 @@ from relay.status.service import ENDPOINTS, ID_DIGITS_MAX, Endpoint
 _NAME = TypeAdapter(Name).json_schema()
 _PLACES: dict[str, tuple[str, Json]] = {
     "id": ("The batch's number.", {"type": "integer", "minimum": 0, "maximum": 10**ID_DIGITS_MAX - 1}),
+    "account": ("The account's name in the settings.", _NAME),
     "login": ("The login's name in the settings.", _NAME),
     "source": ("The source's name in the settings; `relay` for what relay has appended again.", _NAME),
     "webhook_id": ("The webhook's id, percent-encoded.", {"type": "string", "pattern": MESSAGE_ID_PATTERN}),

@@ -86,6 +86,55 @@ _PENDING = _EVENT.model_copy(
         "settled_at": None,
     }
 )
+_OPT_OUT = _EVENT.model_copy(
+    update={
+        "webhook_id": "msg_2YdQ9a",
+        "operation": Operation.STOP,
+        "batch_id": 4712,
+        "proof": answers.Proof(
+            result="confirmed",
+            confirmed_at=NOON + timedelta(seconds=66),
+            accepted_at=None,
+            uploads=[
+                answers.ProofUpload(
+                    event_id=91_022,
+                    login="blast",
+                    vendor="blastmail",
+                    batch_id=4712,
+                    number=1,
+                    line=7,
+                    sha256="9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+                    rows=12,
+                    rejected=0,
+                    refused=False,
+                    reported_success=None,
+                    reported_failure=None,
+                    started_at=NOON + timedelta(seconds=62),
+                    ended_at=NOON + timedelta(seconds=66),
+                    http_status=200,
+                    outcome="delivered",
+                    reason="12 of 12 lines delivered",
+                    bytes_sent=1_204,
+                    reply_excerpt="HTTP 200",
+                    proves="confirmed",
+                )
+            ],
+            truncated=False,
+            occurred_at=NOON,
+            received_at=NOON + timedelta(milliseconds=84),
+            why=None,
+            superseded_by=[],
+            lifted_by=answers.Word(
+                event_id=95_310,
+                operation=Operation.ALLOW,
+                source="crm",
+                webhook_id="msg_2YdRb4",
+                occurred_at=NOON + timedelta(days=9),
+                received_at=NOON + timedelta(days=9, milliseconds=71),
+            ),
+        ),
+    }
+)
 _UNRESOLVED = answers.Unresolved(
     account="newsletter",
     source="crm",
@@ -118,6 +167,9 @@ _LOGIN = answers.Login(
     waits=None,
     paused=None,
     quota=answers.Quota(calls_today=31, per_day=None),
+    refused_settings=None,
+    refused_logins=answers.RefusedLogins(last_hour=0, per_hour_max=5),
+    breaker=answers.Breaker(host="https://api.bme.jp", state="closed", next_try_s=0),
 )
 _REJECTION = answers.Rejection(
     line=18,
@@ -149,11 +201,12 @@ EXAMPLES: Mapping[type[BaseModel], Mapping[str, BaseModel]] = {
     },
     answers.RejectionsPage: {"One refused line": answers.RejectionsPage(rejections=[_REJECTION], next=None)},
     answers.Changed: {"Three events": answers.Changed(events=3)},
-    answers.Reported: {"Recorded": answers.Reported(batch=4711, success=98, failure=2)},
+    answers.Reported: {"Recorded": answers.Reported(batch=4711, success=98, failure=2, uncounted=0)},
     answers.Webhook: {
         "Delivered to one of two accounts": answers.Webhook(
             source="crm", webhook_id="msg_2YdQ8s", events=[_EVENT, _PENDING]
-        )
+        ),
+        "An opt-out with its proof": answers.Webhook(source="crm", webhook_id="msg_2YdQ9a", events=[_OPT_OUT]),
     },
     answers.UnresolvedPage: {"One opt-out": answers.UnresolvedPage(unresolved=[_UNRESOLVED], next=None)},
     answers.Customer: {
@@ -185,8 +238,64 @@ EXAMPLES: Mapping[type[BaseModel], Mapping[str, BaseModel]] = {
                     oldest_unsettled=answers.OldestUnsettled(opt_out_s=None, data_s=23.5),
                     dead_letters=1,
                     cursors=[_CURSOR],
+                    check=answers.Check(
+                        at=NOON,
+                        fingerprint_current=True,
+                        result="good",
+                        reachable=True,
+                        login_good=True,
+                        known=["E-Mail", "氏名", "生年月日"],
+                        not_mapped=["都道府県"],
+                        required=["E-Mail", "状態"],
+                        encoding="Shift_JIS",
+                    ),
                 )
             ]
+        )
+    },
+    answers.Preview: {
+        "Opt-outs that are due, and data that waits for more": answers.Preview(
+            account="shop",
+            login="contract",
+            vendor="haihai",
+            operations=[
+                answers.PreviewedOperation(
+                    operation=Operation.STOP,
+                    due_in_s=0,
+                    next_try_s=0,
+                    why="is due, and is cut next",
+                    open_batch=None,
+                    open_batch_in_s=None,
+                    files=[answers.PreviewedFile(header=["メールアドレス"], rows=3, bytes=79, superseded=1, in_s=0)],
+                    rows=3,
+                    bytes=79,
+                    superseded=1,
+                    complete=True,
+                ),
+                answers.PreviewedOperation(
+                    operation=Operation.UPSERT,
+                    due_in_s=412.6,
+                    next_try_s=0,
+                    why="waits for more or until 15 min after it arrived (in 413 s)",
+                    open_batch=None,
+                    open_batch_in_s=None,
+                    files=[
+                        answers.PreviewedFile(
+                            header=["メールアドレス", "お名前"], rows=1_204, bytes=51_907, superseded=16, in_s=412.6
+                        )
+                    ],
+                    rows=1_204,
+                    bytes=51_907,
+                    superseded=16,
+                    complete=True,
+                ),
+            ],
+            files=2,
+            rows=1_207,
+            bytes=51_986,
+            superseded=17,
+            calls=answers.PreviewedCalls(needed=2, per_day=240, left=131, kept_for_opt_outs=79, takes_s=412.6),
+            complete=True,
         )
     },
     answers.Logins: {"One login": answers.Logins(logins=[_LOGIN])},

@@ -10,10 +10,20 @@ from relay.settings.columns import Column, ColumnOrPath, plain_path
 from relay.settings.environment import SECRET_BYTES_MIN, Process, database_url, process
 from relay.settings.file import Account, Api, ApiToken, Scope, Settings
 from relay.settings.loading import load
-from relay.settings.logins import LOGIN_MODELS, STATUS_HEADER, BmeLogin, HaihaiLogin, Login, LoginBase, LoginModel
+from relay.settings.logins import (
+    LOGIN_FAILURES_PER_HOUR_MAX,
+    LOGIN_MODELS,
+    STATUS_HEADER,
+    BmeLogin,
+    HaihaiLogin,
+    Login,
+    LoginBase,
+    LoginModel,
+)
 from relay.settings.sources import BodySignature, Network, Place, Plain, Source, unmapped
 
 __all__ = [
+    "LOGIN_FAILURES_PER_HOUR_MAX",
     "LOGIN_MODELS",
     "SECRET_BYTES_MIN",
     "STATUS_HEADER",

@@ -37,6 +37,7 @@ class Account(Model):
     operations: dict[str, Operation | Literal["ignore"]] = Field(default_factory=dict)
     group_id: int | None = Field(default=None, ge=1)
     step_plan_id: int | None = Field(default=None, ge=1)
+    delete_error_records: bool = False
 
     @field_validator("operations")
     @classmethod
@@ -106,9 +107,12 @@ class Settings(Model):
         return tuple(a for a in self.accounts.values() if a.login == login)
 
     def login_fingerprint(self, login: str, keys: Keys) -> str:
-        """Fingerprint a login's and its accounts' settings: a paused lane goes on by itself where it differs."""
+        """Fingerprint a login's and its accounts' settings: a paused lane goes on by itself where it differs.
+
+        Defaults do not count, so that the same file has the same fingerprint in a relay that knows more settings.
+        """
         parts = [self.logins[login], *self.accounts_of(login)]
-        text = json.dumps([part.model_dump() for part in parts], default=_plain, sort_keys=True)
+        text = json.dumps([part.model_dump(exclude_defaults=True) for part in parts], default=_plain, sort_keys=True)
         return keys.settings(text.encode("utf-8"))
 
 

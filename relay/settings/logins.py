@@ -16,6 +16,11 @@ LIMIT_MAX = 1_000_000_000_000
 """No limit of a contract is near this, and Postgres still counts so far."""
 
 
+LOGIN_FAILURES_PER_HOUR_MAX = 5
+"""So many refused logins within an hour, in all replicas together, and nobody tries again before the hour is over. No
+vendor here tells after how many it locks a contract; elsewhere it is often ten."""
+
+
 class LoginBase(Model):
     """What every contract at a vendor has. `name` is the key in the TOML file."""
 
@@ -27,6 +32,7 @@ class LoginBase(Model):
     connect_timeout_s: Seconds = 10
     upload_timeout_s: Annotated[float, Field(gt=0, le=3600)] = 600
     attempts_max: Annotated[int, Field(ge=1, le=1000)] = 10
+    login_failures_per_hour_max: Annotated[int, Field(ge=1, le=60)] = LOGIN_FAILURES_PER_HOUR_MAX
     rows_max: Annotated[int, Field(ge=1, le=LIMIT_MAX)] | None = None
     unknown_address_messages: tuple[str, ...] = ()
 
@@ -59,6 +65,11 @@ class LoginBase(Model):
     def settle_after_s(self) -> float:
         """How long the vendor may still be importing after it has taken a file."""
         return 0
+
+    @property
+    def pauses_for_columns(self) -> bool:
+        """Whether data waits where the vendor's template lacks a column; else that is only told."""
+        return True
 
 
 class HaihaiLogin(LoginBase):
@@ -123,6 +134,7 @@ class BmeLogin(LoginBase):
     file_bytes_limit: Annotated[int, Field(ge=1_000, le=LIMIT_MAX)] = 10_000_000
     token_renew_after_s: Annotated[float, Field(gt=0, le=3600)] = 3000
     status_header: str = STATUS_HEADER
+    template_check: Literal["pause", "tell", "off"] = "pause"
 
     @property
     def file_bytes_max(self) -> int:
@@ -133,6 +145,11 @@ class BmeLogin(LoginBase):
     def token_lasts_s(self) -> float:
         """Tokens live an hour at least (seen); they are renewed ahead of time."""
         return self.token_renew_after_s
+
+    @property
+    def pauses_for_columns(self) -> bool:
+        """Unless the settings say otherwise: where a template and what an import takes differ, that is the way out."""
+        return self.template_check == "pause"
 
 
 Login = HaihaiLogin | BmeLogin

@@ -112,14 +112,98 @@ class Changed(Answer):
 
 
 class Reported(Answer):
-    """The counts that were recorded for a batch."""
+    """The counts that were recorded for a batch; `uncounted` are the rows of its file that they leave out."""
 
     batch: int
     success: int
     failure: int
+    uncounted: int
 
 
 # -- events ----------------------------------------------------------------------------------------------------------
+
+
+class Word(Answer):
+    """What a webhook said about a customer, and when relay received it: it was answered only once that was safe."""
+
+    event_id: int
+    operation: Operation
+    source: str
+    webhook_id: str
+    occurred_at: datetime
+    received_at: datetime
+
+
+class ProofUpload(Answer):
+    """One upload of a file that held an opt-out, in `line` (the header is line 1), and what the vendor answered.
+
+    `event_id` is the opt-out, or what relay appended again of it. `proves` is `confirmed` where the vendor confirmed
+    this line, `accepted` where it took the file and told nothing of the line, and null for an upload that proves
+    nothing: it failed, had no answer, is under way, or the vendor refused the line (`refused`). `rows` and
+    `rejected` count the file, `reported_…` are what 配配メール's report mail counts of it, where somebody has recorded
+    that. `vendor` is null where the settings no longer have the login.
+    """
+
+    event_id: int
+    login: str
+    vendor: str | None
+    batch_id: int
+    number: int
+    line: int
+    sha256: str | None
+    rows: int
+    rejected: int
+    refused: bool
+    reported_success: int | None
+    reported_failure: int | None
+    started_at: datetime
+    ended_at: datetime | None
+    http_status: int | None
+    outcome: str | None
+    reason: str
+    bytes_sent: int
+    reply_excerpt: str
+    proves: Literal["confirmed", "accepted"] | None
+
+
+class Evidence(Answer):
+    """How far it is proven that the vendor knows of an opt-out.
+
+    `result` is about its last event: `confirmed` by the vendor, `accepted` (the file was taken, its lines are not
+    confirmed), `rejected` (the vendor refused the line), `unconfirmed` (it may have arrived, and the vendor never said
+    so), `superseded` (a later word replaced it before it was sent), `unresolved` (waits for an address of its
+    customer), or `waiting`. `confirmed_at` is when the vendor last confirmed its line, `accepted_at` when it last took
+    a file with it. A `confirmed_at` beside another result: it was confirmed, and then appended again, because an upsert
+    may have undone it. `uploads` are the last 20 that held it, in their order; `truncated`: there may be earlier ones.
+    """
+
+    result: Literal["confirmed", "accepted", "rejected", "unconfirmed", "superseded", "unresolved", "waiting"]
+    confirmed_at: datetime | None
+    accepted_at: datetime | None
+    uploads: list[ProofUpload]
+    truncated: bool
+
+
+class SupersedingWord(Word):
+    """A word that replaced another one before it was sent; `evidence` where it is an opt-out itself."""
+
+    evidence: Evidence | None
+
+
+class Proof(Evidence):
+    """The record of one opt-out, from the webhook to the vendor's answer, with all that relay appended again of it.
+
+    `why` says why the vendor has not confirmed its last event; null where it has. `superseded_by` is the word that
+    replaced it, then the one that replaced that, and so on up to five. `lifted_by` is the first later word that ends
+    the opt-out: an allow, or an upsert behind a deletion. Whether the customer may be mailed now say the `standings` of
+    `/v1/customers/search`.
+    """
+
+    occurred_at: datetime
+    received_at: datetime
+    why: str | None
+    superseded_by: list[SupersedingWord]
+    lifted_by: Word | None
 
 
 class Event(Answer):
@@ -130,7 +214,9 @@ class Event(Answer):
     `settled_at` when it ended: when the vendor confirmed a delivered event. `message` is what the vendor says about its
     line, with the scope `pii`. `added` says why relay added an event that the webhook did not ask for at this address,
     because its customer has or had another one: `moved` and `previous` take leave of an old address, `kept` is a stop
-    or ban that holds at another address too, or again, `deleted` a deletion at another address.
+    or ban that holds at another address too, or again, `deleted` a deletion at another address. `proof` is that of an
+    opt-out; it stands with the first of the events that say it, and is null at those that relay appended again behind
+    it.
     """
 
     account: str
@@ -151,6 +237,7 @@ class Event(Answer):
     retried_as: int | None
     again_of: int | None
     added: Added | None = None
+    proof: Proof | None = None
 
 
 class Unresolved(Answer):
@@ -168,6 +255,7 @@ class Unresolved(Answer):
     state: Literal["unresolved"] = "unresolved"
     why: str
     dismissed_at: datetime | None
+    proof: Proof | None = None
 
 
 class UnresolvedPage(Answer):
@@ -212,7 +300,8 @@ class Standing(Answer):
 class Customer(Answer):
     """How a customer stands at each account, and what happened, in the order in which it happened.
 
-    `truncated`: older events are left out, but for those that say how the customer stands.
+    `truncated`: older events are left out, but for those that say how the customer stands. The last 50 opt-outs at each
+    account have their `proof`; that of an older one is told with its webhook.
     """
 
     standings: list[Standing]
@@ -233,7 +322,8 @@ class OldestUnsettled(Answer):
 class Cursor(Answer):
     """How far an operation has been cut, and the limits of its next file.
 
-    The limits are lower than the login's after the vendor refused a larger file; null is no limit of rows.
+    The limits are lower than the login's after the vendor refused a larger file; null is no limit of rows. `why` says
+    what its next try waits for: a failed attempt's delay, or the vendor's calls of the day.
     """
 
     operation: Operation
@@ -241,14 +331,43 @@ class Cursor(Answer):
     pending: int
     attempts: int
     next_try_s: float
+    why: str | None = None
     rows_max: int | None
     bytes_max: int
     batch_id: int | None
     batch_state: BatchState | None
 
 
+class Check(Answer):
+    """What the last look at the vendor found for an account, at `at`.
+
+    `fingerprint_current`: with the present settings. `result` is `good`, `columns` (some that are mapped or needed are
+    not there), `unauthorized`, `failed` (no answer of use) or `none`. `unknown` are mapped headers that the vendor does
+    not have: one of them fails every row. `missing` are those of `required`, which relay cannot do without, that it
+    does not have; `not_mapped` are the vendor's that nothing fills. `meant` names for a header what it may have been
+    meant to be. `encoding` is the one in which the vendor told its columns.
+    """
+
+    at: datetime
+    fingerprint_current: bool
+    result: str
+    reachable: bool | None = None
+    login_good: bool | None = None
+    known: list[str] = []
+    unknown: list[str] = []
+    missing: list[str] = []
+    not_mapped: list[str] = []
+    required: list[str] = []
+    meant: dict[str, str] = {}
+    encoding: str | None = None
+    detail: str = ""
+
+
 class Account(Answer):
-    """One account. `headers` are those of an upsert's file."""
+    """One account. `headers` are those of an upsert's file.
+
+    `check` is null where the vendor was not asked for its columns yet, and at 配配メール, which does not tell them.
+    """
 
     name: str
     login: str
@@ -259,6 +378,7 @@ class Account(Answer):
     oldest_unsettled: OldestUnsettled
     dead_letters: int
     cursors: list[Cursor]
+    check: Check | None = None
 
 
 class Accounts(Answer):
@@ -268,7 +388,11 @@ class Accounts(Answer):
 
 
 class Paused(Answer):
-    """Since when and why a lane pauses. `holds`: for the present settings too; else the lane goes on by itself."""
+    """Since when and why a lane pauses: `operator`, `unauthorized`, `misconfigured`, `columns` or `data`.
+
+    With `columns` (a header that the vendor does not know) and `data` (a file of data that it did not understand)
+    opt-outs go on. `holds`: for the present settings, too; else the lane goes on by itself.
+    """
 
     since: datetime
     reason: str
@@ -277,7 +401,11 @@ class Paused(Answer):
 
 
 class Waits(Answer):
-    """Until when a lane waits and for what: `quota`, `busy`, `settling`, or nothing in particular."""
+    """Until when a lane waits and for what: `quota`, `busy`, `settling`, `logins_refused`, or nothing in particular.
+
+    `logins_refused`: the vendor has refused the login so often within an hour that it might lock it. `resume` ends
+    every wait but this one and `settling`.
+    """
 
     until: datetime
     seconds: float
@@ -285,10 +413,46 @@ class Waits(Answer):
 
 
 class Quota(Answer):
-    """The vendor's calls a day; `per_day` is null where it counts none. The day is Japan's."""
+    """The vendor's calls a day; `per_day` and all behind it are null where it counts none. The day is Japan's.
+
+    Of those `left`, data may not have the ones `kept_for_opt_outs`. `why` says in words what waits because of that. The
+    calls left are fewer than the settings say while the vendor has of late refused calls below its limit.
+    """
 
     calls_today: int
     per_day: int | None
+    left: int | None = None
+    kept_for_opt_outs: int | None = None
+    why: str | None = None
+
+
+class RefusedSettings(Answer):
+    """Until when the replica that answers stays out of the lane: its settings failed there while others work.
+
+    It is so while a change of settings is rolled out, and ends by itself or with `resume`.
+    """
+
+    until: datetime
+    seconds: float
+
+
+class RefusedLogins(Answer):
+    """How often the vendor has refused the login within the last hour; from `per_hour_max` on the lane waits."""
+
+    last_hour: int
+    per_hour_max: int
+
+
+class Breaker(Answer):
+    """How the vendor's host stands, as the replica that answers sees it; others may see it otherwise.
+
+    After several failures in a row it is `open`: nothing is sent there for `next_try_s` seconds. Then it is
+    `half_open`: one upload or call goes through, and its answer makes it `closed`.
+    """
+
+    host: str
+    state: Literal["closed", "open", "half_open"]
+    next_try_s: float
 
 
 class Login(Answer):
@@ -304,9 +468,95 @@ class Login(Answer):
     waits: Waits | None
     paused: Paused | None
     quota: Quota
+    refused_settings: RefusedSettings | None
+    refused_logins: RefusedLogins
+    breaker: Breaker
 
 
 class Logins(Answer):
     """All logins of the settings."""
 
     logins: list[Login]
+
+
+# -- previews --------------------------------------------------------------------------------------------------------
+
+
+class OpenBatch(Answer):
+    """A batch that is cut already. `cut_anew`: it will be taken apart first, and `files` hold what it holds."""
+
+    id: int
+    state: BatchState
+    rows: int
+    bytes: int
+    cut_anew: bool
+
+
+class PreviewedFile(Answer):
+    """One file: `rows` without its header, `bytes` with it, as exact as when it is cut.
+
+    `superseded` events between its lines are left out. `in_s` says in how many seconds it may go up, where nothing else
+    comes; null where that depends on an operator.
+    """
+
+    header: list[str]
+    rows: int
+    bytes: int
+    superseded: int
+    in_s: float | None
+
+
+class PreviewedOperation(Answer):
+    """What one operation would send next.
+
+    `due_in_s` is 0 for what is due, `next_try_s` how much longer its next try has to wait; `why` says in words what it
+    waits for. `open_batch` goes up before the `files`, unless it is cut anew. `complete` is false where there is more
+    than was looked at.
+    """
+
+    operation: Operation
+    due_in_s: float
+    next_try_s: float
+    why: str
+    open_batch: OpenBatch | None
+    open_batch_in_s: float | None
+    files: list[PreviewedFile]
+    rows: int
+    bytes: int
+    superseded: int
+    complete: bool
+
+
+class PreviewedCalls(Answer):
+    """The uploads that all of it needs, and the vendor's calls of the day; null where the vendor counts none.
+
+    `takes_s` says in how many seconds the last file may go up, without the time that uploads take themselves; null where
+    that depends on an operator.
+    """
+
+    needed: int
+    per_day: int | None
+    left: int | None
+    kept_for_opt_outs: int | None
+    takes_s: float | None
+
+
+class Preview(Answer):
+    """What the next cuts of an account would send: its operations in the order in which they would go.
+
+    It is as of one moment, and supposes that nothing arrives, that every file is taken, and that no other account of the
+    login has anything to send; stops and bans that relay would append again behind upserts are not counted. Nothing is
+    cut or moved by asking. The sums are those of the files, without batches that are open. `complete` is false where
+    there is more than was looked at: 20 files, or 2 seconds of looking.
+    """
+
+    account: str
+    login: str
+    vendor: str
+    operations: list[PreviewedOperation]
+    files: int
+    rows: int
+    bytes: int
+    superseded: int
+    calls: PreviewedCalls
+    complete: bool

@@ -3,8 +3,8 @@
 from aiohttp import web
 
 from relay import csvline
-from relay.batches import OPEN
-from relay.errors import Conflict, RelayError
+from relay.batches import OPEN, BatchState
+from relay.errors import Conflict, FieldError, Invalid, RelayError
 from relay.events import origin
 from relay.log import logger
 from relay.spool import file_name
@@ -122,12 +122,23 @@ async def dismiss(context: Context, request: web.Request, caller: Caller, _: Not
 
 
 async def report(context: Context, request: web.Request, caller: Caller, counts: Report) -> web.Response:
-    """`PUT /v1/batches/{id}/report`: record what the vendor's report mail counts."""
+    """`PUT /v1/batches/{id}/report`: record what the vendor's report mail counts.
+
+    The last report counts. One that counts more lines than the file has belongs to another batch, and is refused.
+    """
     batch = await _batch(context, request)
+    counted = counts.success + counts.failure
+    if batch.state is BatchState.ACCEPTED and counted > batch.rows:
+        raise Invalid(FieldError("success", f"with `failure` that makes {counted}, but the file has {batch.rows} rows"))
     if not await context.store.report_batch(batch.account, batch.id, counts.success, counts.failure):
         raise Conflict(f"batch {batch.id} is {batch.state}; reports are for accepted batches")
-    log.info("batch_reported", batch=batch.id, success=counts.success, failure=counts.failure, token=caller.name)
-    return json_of(answers.Reported(batch=batch.id, success=counts.success, failure=counts.failure))
+    newly_failed = max(0, counts.failure - (batch.reported_failure or 0))
+    context.metrics.reported_failures.labels(batch.account, batch.operation).inc(newly_failed)
+    tell = log.warning if counts.failure else log.info
+    tell("batch_reported", batch=batch.id, success=counts.success, failure=counts.failure, token=caller.name)
+    return json_of(
+        answers.Reported(batch=batch.id, success=counts.success, failure=counts.failure, uncounted=batch.rows - counted)
+    )
 
 
 async def _batch(context: Context, request: web.Request) -> ToldBatch:

@@ -11,9 +11,10 @@ from relay.status import answers
 from relay.status.asked import CustomerSearch, Nothing
 from relay.status.auth import Caller
 from relay.status.context import Context
+from relay.status.proof import Key, opt_outs, proof, word_of
 from relay.status.respond import json_of, not_found
 from relay.status.standing import order, standing
-from relay.status.unresolved import unresolved_of
+from relay.status.unresolved import storable, unresolved_of
 from relay.status.why import Around, why_event
 from relay.store import FoundEvent, ToldEvent
 
@@ -26,15 +27,15 @@ log = logger(__name__)
 async def tell_webhook(context: Context, request: web.Request, caller: Caller, _: Nothing) -> web.Response:
     """`GET /v1/webhooks/{source}/{webhook_id}`: what became of it, by account, and why it is not delivered."""
     source, message_id = request.match_info["source"], request.match_info["webhook_id"]
-    storable = "\0" not in source + message_id
-    found = await context.store.find_webhook(source, message_id) if storable else []
-    waiting = await context.store.find_unresolved(source, message_id) if storable else []
+    kept = storable(source, message_id)
+    found = await context.store.find_webhook(source, message_id) if kept else []
+    waiting = await context.store.find_unresolved(source, message_id) if kept else []
     if not found and not waiting:
         raise not_found("There is no such webhook in the log.")
     told = await context.store.tell_events(found)
     around = await context.around(event.account for event in told)
     told.sort(key=lambda event: (event.account, event.event_id))
-    events = [_event(event, around, caller) for event in told]
+    events = _events(told, around, caller, await _proofs(context, told, around))
     unresolved = [unresolved_of(one) for one in waiting]
     return json_of(answers.Webhook(source=source, webhook_id=message_id, events=events, unresolved=unresolved))
 
@@ -50,7 +51,7 @@ async def search_customer(
     told = sorted(await context.store.tell_events([*words, *_first(latest)]), key=order)
     around = await context.around(event.account for event in told)
     log.info("customer_searched", events=len(told), token=caller.name)
-    events = [_event(event, around, caller) for event in told]
+    events = _events(told, around, caller, await _proofs(context, told, around))
     return json_of(answers.Customer(standings=_standings(told, around), events=events, truncated=truncated))
 
 
@@ -70,7 +71,34 @@ def _standings(told: Iterable[ToldEvent], around: Mapping[str, Around]) -> list[
     return [standing(words, around.get(account)) for account, words in sorted(by_account.items())]
 
 
-def _event(event: ToldEvent, around: Mapping[str, Around], caller: Caller) -> answers.Event:
+async def _proofs(
+    context: Context, told: Iterable[ToldEvent], around: Mapping[str, Around]
+) -> dict[Key, answers.Proof]:
+    """Put together the proofs of the opt-outs among events, each from all that relay appended again of it."""
+    last: dict[Key, ToldEvent] = {}
+    for event in told:
+        if (kept := last.get(word_of(event))) is None or kept.event_id < event.event_id:
+            last[word_of(event)] = event
+    chains = await context.store.tell_proofs(opt_outs(told))
+    return {
+        key: proof(chain, last.get(key), around.get(key[0]), context.settings.logins) for key, chain in chains.items()
+    }
+
+
+def _events(
+    told: Iterable[ToldEvent], around: Mapping[str, Around], caller: Caller, proofs: Mapping[Key, answers.Proof]
+) -> list[answers.Event]:
+    """Tell events; the proof of an opt-out stands with the first that says it."""
+    first = {word_of(event): event.event_id for event in reversed(list(told))}
+    return [
+        _event(event, around, caller, proofs.get(word_of(event)) if first[word_of(event)] == event.event_id else None)
+        for event in told
+    ]
+
+
+def _event(
+    event: ToldEvent, around: Mapping[str, Around], caller: Caller, proven: answers.Proof | None
+) -> answers.Event:
     webhook_id, added = origin(event.message_id)
     return answers.Event(
         account=event.account,
@@ -91,4 +119,5 @@ def _event(event: ToldEvent, around: Mapping[str, Around], caller: Caller) -> an
         retried_as=event.retried_as,
         again_of=event.again_of,
         added=added,
+        proof=proven,
     )

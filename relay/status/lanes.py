@@ -6,14 +6,17 @@ from aiohttp import web
 
 from relay import settings
 from relay.batches import BatchState
+from relay.client import host_of
 from relay.events import Operation
 from relay.log import logger
 from relay.status import answers
 from relay.status.asked import Nothing, Pause
 from relay.status.auth import Caller
 from relay.status.context import Context
+from relay.status.quota import quota
 from relay.status.respond import json_of, not_found
-from relay.store import ToldCursor, ToldLane, Unsettled
+from relay.status.why import why_later
+from relay.store import ToldCheck, ToldCursor, ToldLane, Unsettled
 
 log = logger(__name__)
 
@@ -24,10 +27,20 @@ async def list_accounts(context: Context, _request: web.Request, _: Caller, _ask
     cursors = await context.store.tell_cursors(names)
     dead_letters = await context.store.tell_dead_letters(names)
     unsettled = {(u.account, u.operation): u for u in await context.store.tell_unsettled()}
+    checks = await context.store.tell_checks(names)
+    lanes = await context.store.tell_lanes(context.settings.logins)
     return json_of(
         answers.Accounts(
             accounts=[
-                _account(context, account, [c for c in cursors if c.account == name], unsettled, dead_letters[name])
+                _account(
+                    context,
+                    account,
+                    [c for c in cursors if c.account == name],
+                    unsettled,
+                    dead_letters[name],
+                    checks.get(name),
+                    lanes.get(account.login),
+                )
                 for name, account in context.settings.accounts.items()
             ]
         )
@@ -54,7 +67,10 @@ async def pause(context: Context, request: web.Request, caller: Caller, asked: P
 
 
 async def resume(context: Context, request: web.Request, caller: Caller, _: Nothing) -> web.Response:
-    """`POST /v1/logins/{login}/resume`: go on at once, whatever a login paused or waited for."""
+    """`POST /v1/logins/{login}/resume`: go on at once, whatever a login paused or waited for.
+
+    Waits that outlast it are told in the answer: a vendor that may still be importing, and logins refused too often.
+    """
     login = _login_name(context, request)
     await context.store.resume_lane(login)
     return await _changed(context, login, caller, "lane_resumed")
@@ -92,6 +108,7 @@ def _login(
         paused = answers.Paused(
             since=lane.paused_at, reason=lane.pause_reason, detail=lane.pause_detail, holds=context.holds(lane)
         )
+    host = context.host(login)
     return answers.Login(
         name=login.name,
         vendor=login.vendor,
@@ -102,8 +119,19 @@ def _login(
         uploading_batch=uploading[0] if uploading else None,
         waits=waits,
         paused=paused,
-        quota=answers.Quota(calls_today=lane.calls_today if lane else 0, per_day=login.calls_per_day),
+        quota=quota(context.pace(login.name), lane),
+        refused_settings=_refused(context, lane),
+        refused_logins=answers.RefusedLogins(
+            last_hour=lane.refused_logins if lane else 0, per_hour_max=login.login_failures_per_hour_max
+        ),
+        breaker=answers.Breaker(host=host_of(login), state=host.state.value, next_try_s=host.next_try_s),
     )
+
+
+def _refused(context: Context, lane: ToldLane | None) -> answers.RefusedSettings | None:
+    if lane is None or lane.refused_until is None or not context.refused_s(lane):
+        return None
+    return answers.RefusedSettings(until=lane.refused_until, seconds=lane.refused_s)
 
 
 def _account(
@@ -112,6 +140,8 @@ def _account(
     cursors: Sequence[ToldCursor],
     unsettled: Mapping[tuple[str, Operation], Unsettled],
     dead_letters: int,
+    check: ToldCheck | None,
+    lane: ToldLane | None,
 ) -> answers.Account:
     login = context.settings.login_of(account)
     own = [entry for (name, _), entry in unsettled.items() if name == account.name]
@@ -127,15 +157,37 @@ def _account(
             data_s=_oldest_s([entry for entry in own if not entry.operation.opt_out]),
         ),
         dead_letters=dead_letters,
-        cursors=[_cursor(login, cursor, unsettled[account.name, cursor.operation].pending) for cursor in cursors],
+        cursors=[
+            _cursor(
+                login,
+                cursor,
+                unsettled[account.name, cursor.operation].pending,
+                why_later(cursor, lane, context.pace(login.name)) if _waits(cursor) else None,
+            )
+            for cursor in cursors
+        ],
+        check=_check(context, account, check),
     )
+
+
+def _check(context: Context, account: settings.Account, told: ToldCheck | None) -> answers.Check | None:
+    """Tell of the last check; a newer relay's may hold more than this one knows."""
+    if told is None:
+        return None
+    current = told.fingerprint == context.fingerprints[account.login]
+    return answers.Check.model_validate({**told.result, "at": told.checked_at, "fingerprint_current": current})
 
 
 def _oldest_s(entries: Sequence[Unsettled]) -> float | None:
     return max((entry.oldest_s for entry in entries if entry.oldest_s is not None), default=None)
 
 
-def _cursor(login: settings.Login, cursor: ToldCursor, pending: int) -> answers.Cursor:
+def _waits(cursor: ToldCursor) -> bool:
+    """Whether there is something whose next try is later. Kept back for calls are also those with nothing to do."""
+    return cursor.next_try_s > 0 and (cursor.batch_id is not None or cursor.first_id is not None)
+
+
+def _cursor(login: settings.Login, cursor: ToldCursor, pending: int, why: str | None) -> answers.Cursor:
     rows = [limit for limit in (cursor.rows_max, login.rows_max) if limit is not None]
     return answers.Cursor(
         operation=cursor.operation,
@@ -143,6 +195,7 @@ def _cursor(login: settings.Login, cursor: ToldCursor, pending: int) -> answers.
         pending=pending,
         attempts=cursor.attempts,
         next_try_s=cursor.next_try_s,
+        why=why,
         rows_max=min(rows, default=None),
         bytes_max=min(cursor.bytes_max or login.file_bytes_max, login.file_bytes_max),
         batch_id=cursor.batch_id,

@@ -3,8 +3,9 @@
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
+from relay import vendors
 from relay.errors import Unavailable
 from relay.log import logger
 from relay.metrics import PAUSE_REASONS, UNSETTLED_KINDS, Metrics
@@ -21,13 +22,22 @@ SHARE_MAX = 0.1
 
 
 class Sampler:
-    """Samples the database into the metrics every `interval_s` seconds."""
+    """Samples the database into the metrics every `interval_s` seconds. `fingerprints` are those of the logins."""
 
-    def __init__(self, store: Store, settings: Settings, metrics: Metrics, interval_s: float = INTERVAL_S) -> None:
+    def __init__(
+        self,
+        store: Store,
+        settings: Settings,
+        metrics: Metrics,
+        interval_s: float = INTERVAL_S,
+        *,
+        fingerprints: Mapping[str, str] | None = None,
+    ) -> None:
         self._store = store
         self._settings = settings
         self._metrics = metrics
         self._interval_s = interval_s
+        self._fingerprints = fingerprints or {}
         self._sources = set(settings.sources)  # and those that the settings name no longer but that left something
 
     async def sample_once(self) -> None:
@@ -74,6 +84,10 @@ class Sampler:
     def _set_lane(self, lane: ToldLane) -> None:
         for reason in PAUSE_REASONS:
             self._metrics.lane_paused.labels(lane.login, reason).set(reason == lane.pause_reason)
-        calls_per_day = self._settings.logins[lane.login].calls_per_day
-        if calls_per_day is not None:
-            self._metrics.quota_left.labels(lane.login).set(max(0, calls_per_day - lane.calls_today))
+        refused = self._fingerprints.get(lane.login) in lane.refused_fingerprints
+        self._metrics.settings_refused.labels(lane.login).set(refused)
+        pace = vendors.pace(self._settings.logins[lane.login], self._settings.accounts_of(lane.login))
+        if pace is not None:
+            left = pace.left(lane.day)
+            self._metrics.quota_left.labels(lane.login).set(left)
+            self._metrics.quota_kept.labels(lane.login).set(min(left, pace.kept(lane.day)))

@@ -6,11 +6,12 @@ from typing import Any, Generic, TypeVar
 
 from aiohttp import web
 
+from relay.client import HostState
 from relay.events import Keys
 from relay.log import logger
 from relay.metrics import Metrics
-from relay.settings import Scope, Settings
-from relay.status import answers, batches, events, lanes, unresolved
+from relay.settings import Login, Scope, Settings
+from relay.status import answers, batches, events, lanes, previewing, unresolved
 from relay.status.asked import (
     Asked,
     BatchesQuery,
@@ -23,7 +24,7 @@ from relay.status.asked import (
     asked,
 )
 from relay.status.auth import Caller, Guard
-from relay.status.context import Context
+from relay.status.context import Context, closed
 from relay.status.respond import lacks, nobody
 from relay.store import Store
 
@@ -53,6 +54,7 @@ ID_DIGITS_MAX = 18
 """What `{id}` takes: a longer number is none of Postgres's."""
 
 _BATCH = "/v1/batches/{id}"
+_ACCOUNT = "/v1/accounts/{account}"
 _LOGIN = "/v1/logins/{login}"
 _WEBHOOK = "/v1/webhooks/{source}/{webhook_id}"
 
@@ -71,6 +73,7 @@ ENDPOINTS: tuple[Endpoint[Any], ...] = (
     Endpoint("GET", "/v1/unresolved", "read", unresolved.list_unresolved, UnresolvedQuery, answers.UnresolvedPage),
     Endpoint("POST", "/v1/customers/search", "pii", events.search_customer, CustomerSearch, answers.Customer),
     Endpoint("GET", "/v1/accounts", "read", lanes.list_accounts, Nothing, answers.Accounts),
+    Endpoint("POST", f"{_ACCOUNT}/preview", "read", previewing.preview_account, Nothing, answers.Preview),
     Endpoint("GET", "/v1/logins", "read", lanes.list_logins, Nothing, answers.Logins),
     Endpoint("POST", f"{_LOGIN}/flush", "operate", lanes.flush, Nothing, answers.Login),
     Endpoint("POST", f"{_LOGIN}/pause", "operate", lanes.pause, Pause, answers.Login),
@@ -79,12 +82,19 @@ ENDPOINTS: tuple[Endpoint[Any], ...] = (
 
 
 class Status:
-    """The status API of one process. `wake` makes the flusher look for work at once."""
+    """The status API of one process. `wake` makes the flusher look for work at once, `host` tells of vendors' hosts."""
 
     def __init__(
-        self, store: Store, settings: Settings, keys: Keys, metrics: Metrics, *, wake: Callable[[], None]
+        self,
+        store: Store,
+        settings: Settings,
+        keys: Keys,
+        metrics: Metrics,
+        *,
+        wake: Callable[[], None],
+        host: Callable[[Login], HostState] = closed,
     ) -> None:
-        self._context = Context(store, settings, keys, metrics, wake)
+        self._context = Context(store, settings, keys, metrics, wake, host)
         self._guard = Guard(settings.api.tokens)
         if self._guard.closed:
             log.warning("status_api_closed", hint="the settings have no [api.tokens.<name>]: every call gets 401")

@@ -8,6 +8,7 @@ from relay.status import answers
 from relay.status.asked import Nothing, UnresolvedQuery
 from relay.status.auth import Caller
 from relay.status.context import Context
+from relay.status.proof import proof_unresolved
 from relay.status.respond import json_of, not_found
 from relay.status.why import why_unresolved
 from relay.store import ToldUnresolved
@@ -32,8 +33,7 @@ async def dismiss_webhook(context: Context, request: web.Request, caller: Caller
     It is resolved all the same when the address becomes known.
     """
     source, message_id = request.match_info["source"], request.match_info["webhook_id"]
-    storable = "\0" not in source + message_id
-    if not storable or not await context.store.find_unresolved(source, message_id):
+    if not storable(source, message_id) or not await context.store.find_unresolved(source, message_id):
         raise not_found("There is no such webhook that waits for an address.")
     dismissed = await context.store.dismiss_unresolved(source, message_id)
     if not dismissed:
@@ -42,8 +42,14 @@ async def dismiss_webhook(context: Context, request: web.Request, caller: Caller
     return json_of(answers.Changed(events=dismissed))
 
 
+def storable(source: str, message_id: str) -> bool:
+    """Say whether a webhook of these names can be kept at all: Postgres has no text with NUL."""
+    return "\0" not in source + message_id
+
+
 def unresolved_of(told: ToldUnresolved) -> answers.Unresolved:
     """Tell one."""
+    why = why_unresolved(told)
     return answers.Unresolved(
         account=told.account,
         source=told.source,
@@ -51,6 +57,7 @@ def unresolved_of(told: ToldUnresolved) -> answers.Unresolved:
         operation=told.operation,
         occurred_at=told.occurred_at,
         received_at=told.received_at,
-        why=why_unresolved(told),
+        why=why,
         dismissed_at=told.dismissed_at,
+        proof=proof_unresolved(told, why),
     )

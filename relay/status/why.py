@@ -9,12 +9,16 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from relay.batches import OPEN, BatchState
+from relay.batches import DATA_PAUSES, OPEN, UNANSWERED, BatchState, Pace
+from relay.client import HostState, State
 from relay.events import EventState, Operation
+from relay.status.quota import kept_back
 from relay.store import ToldBatch, ToldCursor, ToldEvent, ToldLane, ToldUnresolved
 
 SPELLED_AS_SECONDS_MAX = 600
 SPELLED_AS_MINUTES_MAX = 7200
+
+CLOSED = HostState()
 
 UNNAMED = "its account is no longer in the settings, so that nothing is sent for it"
 
@@ -23,13 +27,18 @@ UNNAMED = "its account is no longer in the settings, so that nothing is sent for
 class Around:
     """What stands around an event or a batch: its login's lane, and what all of the login's accounts have to do.
 
-    `paused` says that the lane's pause holds for the present settings, too. Keys are account and operation.
+    `paused` says that the lane's pause holds for the present settings, too, and `refused_s` how much longer this
+    replica stays out of the lane because they failed there. `host` is the vendor's host as this replica sees it, `pace`
+    how the vendor's calls of a day are spread. Keys are account and operation.
     """
 
     lane: ToldLane | None
     paused: bool
     cursors: Mapping[tuple[str, Operation], ToldCursor]
     flush_after_s: Mapping[tuple[str, Operation], float]
+    refused_s: float = 0.0
+    host: HostState = CLOSED
+    pace: Pace | None = None
 
     def due_in_s(self, cursor: ToldCursor) -> float | None:
         """How long what waits beyond a cursor still waits for more; 0 when it is due, None when nothing waits."""
@@ -42,10 +51,17 @@ class Around:
 
     def behind_opt_outs(self, operation: Operation) -> bool:
         """Whether opt-outs of the login have something to do that goes before this operation."""
-        if operation.opt_out:
-            return False
+        return not operation.opt_out and bool(self.opt_outs_at_work())
+
+    def opt_outs_at_work(self) -> list[ToldCursor]:
+        """The cursors of the login's opt-outs that have something to do."""
         opt_outs = [cursor for cursor in self.cursors.values() if cursor.operation.opt_out]
-        return any(cursor.batch_id is not None or self.due_in_s(cursor) == 0 for cursor in opt_outs)
+        return [cursor for cursor in opt_outs if cursor.batch_id is not None or self.due_in_s(cursor) == 0]
+
+    def pauses(self, operation: Operation) -> bool:
+        """Whether the lane's pause holds an operation back; some hold back data only."""
+        data_only = self.lane is not None and self.lane.pause_reason in DATA_PAUSES
+        return self.paused and not (data_only and operation.opt_out)
 
     def uploading(self) -> ToldCursor | None:
         """The cursor whose batch is being uploaded, if any is."""
@@ -68,6 +84,9 @@ def why_event(  # noqa: C901, PLR0911 (one row for each state)
             return f"was appended again as event {event.retried_as}"
         case EventState.ACCEPTED:
             return "the vendor took the file and does not tell what became of its lines"
+        case EventState.REJECTED if event.batch_reason.startswith(UNANSWERED):
+            again = ", and it is appended again" if event.operation.opt_out and not event.dismissed else ""
+            return f"{UNANSWERED} (line {event.line} of batch {event.batch_id}){again}" + _dismissed(event)
         case EventState.REJECTED:
             return f"the vendor refused its line, line {event.line} of batch {event.batch_id}" + _dismissed(event)
         case EventState.UNCONFIRMED if event.line is not None:
@@ -97,6 +116,13 @@ def why_batch(batch: ToldBatch, around: Around | None) -> str | None:
     return UNNAMED if around is None else _why_open(batch.account, batch.operation, batch.state, around)
 
 
+def why_operation(cursor: ToldCursor, around: Around) -> str:
+    """Say what an operation waits for that has an open batch, or events beyond its cursor."""
+    if cursor.batch_state is not None:
+        return _why_open(cursor.account, cursor.operation, cursor.batch_state, around)
+    return _why_pending(cursor.account, cursor.operation, around)
+
+
 def _why_pending(account: str, operation: Operation, around: Around) -> str:
     cursor = around.cursors.get((account, operation))
     if cursor is None:
@@ -122,23 +148,40 @@ def _why_open(account: str, operation: Operation, state: BatchState, around: Aro
 
 def _held(cursor: ToldCursor | None, around: Around, due_in_s: float) -> str | None:
     """Say what holds an operation back for longer than it waits for more: its lane, opt-outs, or a failed attempt."""
+    if stopped := _stopped(cursor, around):
+        return stopped
     lane = around.lane
-    if lane is not None and around.paused:
-        detail = f": {lane.pause_detail}" if lane.pause_detail else ""
-        return f"its login is paused: {lane.pause_reason}{detail}"
     lane_s = lane.wait_s if lane is not None else 0.0
     try_s = cursor.next_try_s if cursor is not None else 0.0
+    host_s = around.host.next_try_s
+    if host_s > max(due_in_s, lane_s, try_s):
+        return f"the vendor's host has failed several times in a row, and is tried again in {spell(host_s)}"
     if lane is not None and lane_s > due_in_s and lane_s >= try_s:
         return _lane_waits(lane)
     if cursor is not None and around.behind_opt_outs(cursor.operation):
         return "waits behind opt-outs"
     if cursor is not None and try_s > due_in_s:
-        return _next_try(cursor)
+        return why_later(cursor, lane, around.pace)
+    return None
+
+
+def _stopped(cursor: ToldCursor | None, around: Around) -> str | None:
+    """Say what stops an operation on this replica: a pause of its lane, or its settings."""
+    lane, opt_out = around.lane, cursor is not None and cursor.operation.opt_out
+    if lane is not None and around.paused and not (lane.pause_reason in DATA_PAUSES and opt_out):
+        detail = f": {lane.pause_detail}" if lane.pause_detail else ""
+        return f"its login is paused: {lane.pause_reason}{detail}"
+    if around.refused_s:
+        left = "its login is left to replicas with other settings"
+        return f"{left}: the vendor refused this one's, which try again in {spell(around.refused_s)}"
     return None
 
 
 def _lane_waits(lane: ToldLane) -> str:
     match lane.wait_reason:
+        case "logins_refused":
+            until = f" before {lane.waits_until:%Y-%m-%d %H:%M} UTC" if lane.waits_until else ""
+            return f"the vendor has refused the login too often: nobody logs in{until} (for {spell(lane.wait_s)})"
         case "quota":
             until = f" until {lane.waits_until:%Y-%m-%d %H:%M} UTC" if lane.waits_until else ""
             return f"the vendor's quota of the day is spent{until} (for {spell(lane.wait_s)})"
@@ -150,8 +193,12 @@ def _lane_waits(lane: ToldLane) -> str:
             return f"its login rests for {spell(lane.wait_s)}"
 
 
-def _next_try(cursor: ToldCursor) -> str:
+def why_later(cursor: ToldCursor, lane: ToldLane | None, pace: Pace | None) -> str:
+    """Say why an operation's next try is later: the vendor's calls of the day, or a failed attempt."""
     told = f"next try in {spell(cursor.next_try_s)}"
+    if cursor.wait_reason == "quota":
+        kept = "" if lane is None or pace is None else kept_back(pace, lane.day, opt_out=cursor.operation.opt_out)
+        return f"{kept or 'kept back for the calls of the day'}; {told}"
     if cursor.attempts:
         told += f" after {cursor.attempts} failed attempt{'s' if cursor.attempts > 1 else ''}"
     return f"{told}: {cursor.tried_reason}" if cursor.tried_reason else told
@@ -159,6 +206,8 @@ def _next_try(cursor: ToldCursor) -> str:
 
 def _turn(around: Around) -> str | None:
     other = around.uploading()
+    if other is None and around.host.state is State.HALF_OPEN:
+        return "the vendor's host has failed several times in a row, and one upload tries first whether it answers"
     if other is None:
         return None
     return f"waits for its turn: batch {other.batch_id} of {other.account} is being uploaded"

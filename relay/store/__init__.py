@@ -1,46 +1,64 @@
 """The door to Postgres: everything that relay keeps, behind methods; each query is a file in `sql/queries`."""
 
 from relay.store.append import Append, Appended
+from relay.store.checks import CheckPause, Checks, CheckTarget, ToldCheck
 from relay.store.cuts import Cut
 from relay.store.deployment import Deployment, LayoutColumns
 from relay.store.following import Following
 from relay.store.lanes import Lease, Target
 from relay.store.operating import Operating
+from relay.store.previewing import Previewing, Snapshot, ToldFile, ToldPlace
+from relay.store.records import Records, TakenRecord, Unanswered, Untaken
 from relay.store.settling import Settled, Settling, UploadRecord
 from relay.store.telling import Telling
 from relay.store.told import (
     FoundEvent,
     ToldBatch,
+    ToldCarrier,
     ToldCursor,
     ToldEvent,
     ToldLane,
+    ToldProof,
     ToldRejection,
     ToldUnresolved,
     ToldUpload,
+    ToldWord,
     Unsettled,
 )
 from relay.store.unresolved import Waiting
 
 __all__ = [
     "Appended",
+    "CheckPause",
+    "CheckTarget",
     "Cut",
     "FoundEvent",
     "LayoutColumns",
     "Lease",
     "Settled",
+    "Snapshot",
     "Store",
+    "TakenRecord",
     "Target",
     "ToldBatch",
+    "ToldCarrier",
+    "ToldCheck",
     "ToldCursor",
     "ToldEvent",
+    "ToldFile",
     "ToldLane",
+    "ToldPlace",
+    "ToldProof",
     "ToldRejection",
     "ToldUnresolved",
     "ToldUpload",
+    "ToldWord",
+    "Unanswered",
     "Unsettled",
+    "Untaken",
     "UploadRecord",
 ]
 
 
-class Store(Deployment, Append, Following, Settling, Operating, Telling, Waiting):
+class Store(Deployment, Append, Following, Settling, Checks, Records, Operating, Telling, Previewing, Waiting):
     """All of relay's reads and writes. Every method raises `relay.errors.Unavailable` when Postgres is gone."""

@@ -5,9 +5,10 @@ its range are all rows or superseded. Chunks keep each statement short; the fenc
 """
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Self
 
 from relay import csvline
 from relay.batches import BatchState, Cursor, Manifest
@@ -33,7 +34,7 @@ class Cut:
 
 
 @dataclass(frozen=True, slots=True)
-class _Limits:
+class Limits:
     """What ends a file: the fence, rows, and bytes with the header of the layout."""
 
     fence: int
@@ -41,17 +42,40 @@ class _Limits:
     bytes_max: int
     header_bytes: dict[int, int]
 
+    @classmethod
+    def of(
+        cls,
+        target: Target,
+        fence: int,
+        headers: Mapping[int, tuple[str, ...]],
+        rows_max: int | None,
+        bytes_max: int | None,
+    ) -> Self:
+        """Put the settings' limits and the cursor's own, smaller ones together."""
+        return cls(
+            fence=fence,
+            rows_max=min(target.rows_max, rows_max or target.rows_max),
+            bytes_max=min(target.bytes_max, bytes_max or target.bytes_max),
+            header_bytes={layout: len(csvline.record(header)) for layout, header in headers.items()},
+        )
+
 
 @dataclass(slots=True)
-class _Taken:
-    """What a cut has taken so far."""
+class Taken:
+    """What a cut has taken so far.
+
+    `left_out` counts all that was superseded between its lines, `superseded` what this cut was the first to record.
+    `whole` is False where it was told to stop early.
+    """
 
     cut_to: int
     rows: int = 0
     bytes: int = 0
     layout: int | None = None
     superseded: int = 0
+    left_out: int = 0
     oldest: datetime | None = None
+    whole: bool = True
 
 
 class Cuts(Lanes):
@@ -65,14 +89,9 @@ class Cuts(Lanes):
         """
         async with self.holding(lease) as connection:
             cursor = await one(connection, "begin_cut", target.account, target.operation)
-            headers = await _headers(connection, target, header_of)
-            limits = _Limits(
-                fence=fence,
-                rows_max=min(target.rows_max, cursor["rows_max"] or target.rows_max),
-                bytes_max=min(target.bytes_max, cursor["bytes_max"] or target.bytes_max),
-                header_bytes={layout: len(csvline.record(header)) for layout, header in headers.items()},
-            )
-            taken = await _take(connection, target, cursor["position"], cursor["batch_id"], limits)
+            headers = await read_headers(connection, target, header_of)
+            limits = Limits.of(target, fence, headers, cursor["rows_max"], cursor["bytes_max"])
+            taken = await take(connection, target, cursor["position"], cursor["batch_id"], limits)
             if taken.cut_to == cursor["position"]:
                 return Cut(None, 0)
             await _check(connection, target, cursor["position"], taken)
@@ -120,6 +139,8 @@ class Cuts(Lanes):
             uploads=row["uploads"],
             cursor=Cursor(
                 attempts=row["attempts"],
+                unanswered=row["unanswered"],
+                rounds=row["rounds"],
                 sent_to=row["sent_to"],
                 rows_max=row["rows_max"],
                 bytes_max=row["bytes_max"],
@@ -155,14 +176,25 @@ class Cuts(Lanes):
             await connection.execute(sql("spool_batch"), batch.account, batch.id, sha256)
 
 
-async def _headers(connection: Connection, target: Target, header_of: HeaderOf) -> dict[int, tuple[str, ...]]:
+async def read_headers(connection: Connection, target: Target, header_of: HeaderOf) -> dict[int, tuple[str, ...]]:
+    """Name the columns of each layout that lines of an operation have been rendered with."""
     rows = await connection.fetch(sql("find_layouts"), target.account, target.operation)
     return {row["id"]: header_of(json.loads(row["columns"])) for row in rows}
 
 
-async def _take(connection: Connection, target: Target, position: int, batch_id: int, limits: _Limits) -> _Taken:
-    """Take events chunk by chunk until a limit, another layout or the fence is reached."""
-    taken = _Taken(cut_to=position)
+async def take(
+    connection: Connection,
+    target: Target,
+    position: int,
+    batch_id: int | None,
+    limits: Limits,
+    may_go_on: Callable[[], bool] = lambda: True,
+) -> Taken:
+    """Take events chunk by chunk until a limit, another layout or the fence is reached, or nobody may go on.
+
+    Without a `batch_id` what is superseded is not recorded: nothing is written.
+    """
+    taken = Taken(cut_to=position)
     while True:
         chunk = await one(
             connection,
@@ -185,13 +217,17 @@ async def _take(connection: Connection, target: Target, position: int, batch_id:
         taken.rows += chunk["rows"]
         taken.bytes += chunk["bytes"]
         taken.superseded += chunk["superseded"]
+        taken.left_out += chunk["taken"] - chunk["rows"]
         taken.layout = chunk["layout"] if taken.layout is None else taken.layout
         taken.oldest = min(filter(None, (taken.oldest, chunk["oldest_received_at"])), default=None)
         if chunk["taken"] < chunk["looked_at"] or chunk["looked_at"] < CHUNK_ROWS:
             return taken
+        if not may_go_on():
+            taken.whole = False
+            return taken
 
 
-async def _check(connection: Connection, target: Target, position: int, taken: _Taken) -> None:
+async def _check(connection: Connection, target: Target, position: int, taken: Taken) -> None:
     """Each event of the range is a row or superseded; anything else would lose or double one, so nothing is filed."""
     row = await one(connection, "count_range", target.account, target.operation, position, taken.cut_to)
     if row["events"] != taken.rows + row["superseded"]:

@@ -11,17 +11,24 @@ The fence makes a range of ids safe to cut: see `fence`.
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Self
 from uuid import UUID
 
 import asyncpg
 
-from relay.batches import BatchState, Candidate
+from relay import vendors
+from relay.batches import ROWS_UNLIMITED, BatchState, Candidate
 from relay.errors import LaneLost
 from relay.events import Operation
+from relay.settings import Account, Login
 from relay.store.database import Connection, Database, sql
 
 FENCE_TIMEOUT_MS = 200
 """How long the fence may hold up appends while it waits for those under way."""
+
+REFUSED_S = 3600.0
+"""How long replicas stay out of a lane when their settings failed there and others' work. It ends by itself, so that a
+rollback heals; until then each of a rollout's two settings costs one login."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +42,18 @@ class Target:
     rows_max: int
     bytes_max: int
 
+    @classmethod
+    def of(cls, login: Login, account: Account, operation: Operation) -> Self:
+        """Make the target of an operation as the settings have it."""
+        return cls(
+            login=login.name,
+            account=account.name,
+            operation=operation,
+            flush_after_s=vendors.flush_after_s(login, account, operation),
+            rows_max=login.rows_max or ROWS_UNLIMITED,
+            bytes_max=login.file_bytes_max,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Lease:
@@ -46,7 +65,7 @@ class Lease:
 
 
 class Lanes(Database):
-    """Fence, survey, leases."""
+    """Fence, survey, leases, and what holds up lanes besides uploads."""
 
     async def fence(self) -> int | None:
         """Return an id such that every event up to it is visible or will never exist; None if appends did not pause.
@@ -69,7 +88,9 @@ class Lanes(Database):
     ) -> list[Candidate]:
         """Tell what there is to do up to the fence in lanes that may be worked now, or that `owner` holds.
 
-        `fingerprints` are those of the logins' settings: a lane that paused on the same ones stays out.
+        `fingerprints` are those of the logins' settings: a lane that paused on the same ones stays out, and so does one
+        that refused them within `REFUSED_S`. Of one that paused because of their columns, opt-outs are told, and what
+        must give way to them.
         """
         rows = await self.fetch(
             "survey",
@@ -83,6 +104,7 @@ class Lanes(Database):
             list(fingerprints.values()),
             fence,
             owner,
+            REFUSED_S,
         )
         return [
             Candidate(
@@ -99,8 +121,11 @@ class Lanes(Database):
         ]
 
     async def lease_lane(self, login: str, owner: UUID, lease_s: float, fingerprint: str) -> Lease | None:
-        """Lease a lane that is free, due and not paused; None if it is not, or another replica was first."""
-        generation = await self.fetchval("lease_lane", login, owner, lease_s, fingerprint)
+        """Lease a lane that is free and may be worked; None if it is not, or another replica was first.
+
+        One that paused because of the columns of these settings may be leased, for its opt-outs.
+        """
+        generation = await self.fetchval("lease_lane", login, owner, lease_s, fingerprint, REFUSED_S)
         return None if generation is None else Lease(login, owner, generation)
 
     async def renew_lane(self, lease: Lease, lease_s: float) -> None:
@@ -112,6 +137,43 @@ class Lanes(Database):
         """Give the lane back; no error if it is lost already."""
         await self.execute("release_lane", lease.login, lease.owner, lease.generation)
 
+    # -- refused logins ------------------------------------------------------------------------------------------------
+
+    async def count_refused_login(self, login: str, per_hour_max: int) -> float:
+        """Count a login that the vendor refused; return for how many seconds nobody may log in: 0, or up to an hour.
+
+        From the `per_hour_max`th within an hour on the lane waits (`logins_refused`), whatever operators or other
+        settings say, so that the vendor has no cause to lock the login. For calls beside uploads: `settle` counts its
+        own.
+        """
+        async with self.transaction() as connection:
+            return await counted_refused_login(connection, login, per_hour_max)
+
+    async def forget_refused_logins(self, login: str) -> None:
+        """Count anew, because the vendor has let relay in. For calls beside uploads, as above."""
+        await self.execute("forget_refused_logins", login)
+
+    async def logins_again_s(self, login: str, per_hour_max: int) -> float:
+        """Tell for how many seconds nobody may log in because the vendor has refused it too often; 0 if anybody may."""
+        return float(await self.fetchval("logins_again", login, per_hour_max) or 0)
+
+    # -- columns -------------------------------------------------------------------------------------------------------
+
+    async def pause_for_columns(self, lease: Lease, detail: str, fingerprint: str) -> bool:
+        """Pause a lane for data: the vendor does not know columns of these settings, whose opt-outs go on.
+
+        False if the lane pauses for more already. It lasts until a check has passed (`end_columns_pause`), the vendor
+        has let in other settings, or an operator resumes. Raises LaneLost.
+        """
+        async with self.holding(lease) as connection:
+            args = (lease.login, detail, fingerprint, REFUSED_S)
+            return bool(await connection.fetchval(sql("pause_for_columns"), *args))
+
+    async def end_columns_pause(self, lease: Lease) -> bool:
+        """End such a pause, because a check has passed; False if the lane does not pause for that. Raises LaneLost."""
+        async with self.holding(lease) as connection:
+            return bool(await connection.fetchval(sql("end_columns_pause"), lease.login))
+
     @asynccontextmanager
     async def holding(self, lease: Lease) -> AsyncIterator[Connection]:
         """Run a transaction in which the lane stays ours until the commit. Raises LaneLost."""
@@ -119,3 +181,8 @@ class Lanes(Database):
             if not await connection.fetchval(sql("hold_lane"), lease.login, lease.owner, lease.generation):
                 raise LaneLost(lease.login)
             yield connection
+
+
+async def counted_refused_login(connection: Connection, login: str, per_hour_max: int) -> float:
+    """Count a refused login in a transaction at hand; see `Lanes.count_refused_login`."""
+    return float(await connection.fetchval(sql("count_refused_login"), login, per_hour_max) or 0)

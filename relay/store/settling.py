@@ -4,12 +4,31 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from relay.batches import LineRejection, Manifest, Settlement
+from relay.batches import (
+    AGAIN_DELAYS_S,
+    OUTCOMES,
+    UPSERTS_AGAIN_MAX,
+    Accepted,
+    Busy,
+    Delivered,
+    LineRejection,
+    Manifest,
+    Refused,
+    Settlement,
+    Transient,
+    Unauthorized,
+)
 from relay.errors import Conflict
 from relay.events import Operation
+from relay.settings import LOGIN_FAILURES_PER_HOUR_MAX
+from relay.store.calls import Calls, correct_calls
 from relay.store.cuts import Cuts
 from relay.store.database import Connection, sql
-from relay.store.lanes import Lease
+from relay.store.lanes import REFUSED_S, Lease, counted_refused_login
+
+_LET_IN = frozenset({OUTCOMES[Delivered], OUTCOMES[Accepted], OUTCOMES[Refused]})
+"""Outcomes of files that the vendor has looked at, so that it has taken the login for good. Anything else may come from
+what stands before it: 413 and 429 from a proxy, for one."""
 
 MESSAGE_CHARACTERS_MAX = 1000
 """A vendor's message about a line is kept up to this length."""
@@ -25,6 +44,12 @@ class UploadRecord:
     bytes_sent: int = 0
     excerpt: str = ""
 
+    @property
+    def unsent(self) -> bool:
+        """Whether nothing of it reached the vendor, be it for lack of a connection or because relay held it back."""
+        held_back = self.http_status is None and self.outcome == OUTCOMES[Busy]
+        return held_back or self.outcome == OUTCOMES[Transient]
+
 
 @dataclass(frozen=True, slots=True)
 class Settled:
@@ -34,7 +59,7 @@ class Settled:
     again: Mapping[Operation, int]
 
 
-class Settling(Cuts):
+class Settling(Cuts, Calls):
     """Begins uploads and settles them."""
 
     async def begin_upload(self, lease: Lease, batch: Manifest, calls_per_day: int | None) -> int | None:
@@ -50,13 +75,16 @@ class Settling(Cuts):
                 raise Conflict(f"batch {batch.id} is not waiting for an upload")
             return number
 
-    async def wait_for_quota(self, lease: Lease) -> None:
-        """Let the lane wait until the vendor's next day. Raises LaneLost."""
-        async with self.holding(lease) as connection:
-            await connection.execute(sql("settle_lane"), lease.login, None, True, "quota", None, "", None, False)
-
     async def settle(
-        self, lease: Lease, batch: Manifest, number: int, upload: UploadRecord, settlement: Settlement, fingerprint: str
+        self,
+        lease: Lease,
+        batch: Manifest,
+        number: int,
+        upload: UploadRecord,
+        settlement: Settlement,
+        fingerprint: str,
+        *,
+        login_failures_per_hour_max: int = LOGIN_FAILURES_PER_HOUR_MAX,
     ) -> Settled:
         """Write down what an upload came to, all or nothing.
 
@@ -92,17 +120,8 @@ class Settling(Cuts):
                     sql("take_back_refused"), batch.account, batch.operation, settlement.take_back_from
                 )
             await _settle_cursor(connection, batch, settlement)
-            await connection.execute(
-                sql("settle_lane"),
-                lease.login,
-                settlement.lane_delay_s,
-                settlement.lane_until_next_day,
-                settlement.wait_reason,
-                settlement.pause,
-                settlement.reason if settlement.pause else "",
-                fingerprint,
-                settlement.proven,
-            )
+            await _settle_lane(connection, lease, upload.outcome, settlement, fingerprint, login_failures_per_hour_max)
+            await correct_calls(connection, lease.login, batch, number, settlement, unsent=upload.unsent)
             again: Counter[Operation] = Counter()
             if settlement.send_again:
                 rows = await connection.fetch(sql("append_again"), batch.account, batch.id, number)
@@ -114,6 +133,15 @@ class Settling(Cuts):
         async with self.transaction() as connection:
             await connection.execute(sql("hold_batch"), account, batch_id)
             return len(await connection.fetch(sql("retry_batch"), account, batch_id))
+
+    async def retry_unanswered(self) -> Mapping[tuple[str, Operation], int]:
+        """Append again what was rejected only because the vendor never answered it, where its time has come.
+
+        Opt-outs for ever, upserts some times. Returns how many events by account and operation. However many replicas
+        do so at once, each line is appended once.
+        """
+        rows = await self.fetch("retry_unanswered", AGAIN_DELAYS_S, UPSERTS_AGAIN_MAX)
+        return Counter((row["account"], Operation(row["operation"])) for row in rows)
 
     async def dismiss_batch(self, account: str, batch_id: int) -> int:
         """Dismiss a batch's dead letters; return how many. None are left the second time."""
@@ -153,4 +181,32 @@ async def _settle_cursor(connection: Connection, batch: Manifest, settlement: Se
         cursor.refused_lines,
         cursor.refused_from,
         settlement.position,
+        cursor.unanswered,
+        cursor.rounds,
     )
+
+
+async def _settle_lane(
+    connection: Connection,
+    lease: Lease,
+    outcome: str,
+    settlement: Settlement,
+    fingerprint: str,
+    login_failures_per_hour_max: int,
+) -> None:
+    if outcome in _LET_IN:
+        await connection.execute(sql("forget_refused_logins"), lease.login)
+    await connection.execute(
+        sql("settle_lane"),
+        lease.login,
+        settlement.lane_delay_s,
+        settlement.lane_until_next_day,
+        settlement.wait_reason,
+        settlement.pause,
+        settlement.reason if settlement.pause else "",
+        fingerprint,
+        settlement.proven,
+        REFUSED_S,
+    )
+    if outcome == OUTCOMES[Unauthorized]:
+        await counted_refused_login(connection, lease.login, login_failures_per_hour_max)

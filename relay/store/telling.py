@@ -10,12 +10,15 @@ from relay.batches import BatchState
 from relay.errors import ConservationBroken
 from relay.events import EventState, Operation, message_ids
 from relay.store.database import Database
+from relay.store.lanes import REFUSED_S
+from relay.store.proving import proofs
 from relay.store.told import (
     FoundEvent,
     ToldBatch,
     ToldCursor,
     ToldEvent,
     ToldLane,
+    ToldProof,
     ToldRejection,
     ToldUpload,
     Unsettled,
@@ -24,6 +27,16 @@ from relay.store.told import (
 _FOUND = attrgetter(*(field.name for field in fields(FoundEvent)))
 
 _ID_MAX = 2**63 - 1
+
+COPIES_MAX = 20
+"""So many of the last events that relay appended again of an opt-out are looked at for its proof. A stop of a customer
+whose record changes daily has hundreds."""
+
+CARRIERS_MAX = 20
+"""So many of the last uploads that held an opt-out are told. A vendor that is away for days makes one every 2 h."""
+
+REPLACED_MAX = 5
+"""So many words in a row are told of which each replaced the one before it."""
 
 
 class Telling(Database):
@@ -54,6 +67,18 @@ class Telling(Database):
         if lost:
             raise ConservationBroken(f"events {lost[:10]} are neither waiting nor superseded nor in a batch")
         return [_told(found[row["account"], row["event_id"]], row) for row in rows]
+
+    async def tell_proofs(self, opt_outs: Iterable[tuple[str, int]]) -> dict[tuple[str, int], list[ToldProof]]:
+        """Tell what proves opt-outs, by account and id of the event that their webhooks made.
+
+        Of each: the opt-out itself, then the word that replaced it before it was sent, if any, then what replaced that.
+        """
+        asked = sorted(set(opt_outs))
+        if not asked:
+            return {}
+        accounts, ids = [account for account, _ in asked], [event_id for _, event_id in asked]
+        rows = await self.fetch("tell_proofs", accounts, ids, COPIES_MAX, CARRIERS_MAX, REPLACED_MAX)
+        return proofs(rows)
 
     async def tell_batches(
         self,
@@ -108,8 +133,9 @@ class Telling(Database):
 
     async def tell_lanes(self, logins: Iterable[str]) -> dict[str, ToldLane]:
         """Tell the lanes of some logins, by login; one that was never made is missing."""
-        rows = await self.fetch("tell_lanes", list(logins))
-        return {row["login"]: ToldLane(**row) for row in rows}
+        rows = await self.fetch("tell_lanes", list(logins), REFUSED_S)
+        told = ({**row, "refused_fingerprints": tuple(row["refused_fingerprints"])} for row in rows)
+        return {row["login"]: ToldLane(**row) for row in told}
 
     async def tell_unsettled(self) -> list[Unsettled]:
         """Tell for every cursor how many events wait and how old the oldest is that is not settled.

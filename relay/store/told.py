@@ -3,10 +3,11 @@
 Names that end in `_s` are seconds from that moment; what is over or was never set is 0 or None.
 """
 
+import math
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from relay.batches import BatchState
+from relay.batches import DAY_S, BatchState, Day
 from relay.events import EventState, Operation
 
 
@@ -43,6 +44,65 @@ class ToldEvent(FoundEvent):
     dismissed: bool
     line: int | None
     message: str | None = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ToldWord:
+    """What a webhook said about a customer, whatever relay appended again of it."""
+
+    event_id: int
+    operation: Operation
+    source: str
+    message_id: str
+    occurred_at: datetime
+    received_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ToldCarrier:
+    """One upload of a file that held an opt-out, or a copy of it (`event_id`), in `line`; the header is line 1.
+
+    `came_to`, `settled_at` and `batch_reason` are the state of its batch, its end and why, if no later upload of the
+    batch is known. `refused` says that the line, and not only its file, is down as a rejection. `rows` and `rejected`
+    count the file's.
+    """
+
+    event_id: int
+    login: str
+    batch_id: int
+    number: int
+    line: int
+    refused: bool
+    sha256: str | None
+    rows: int
+    rejected: int
+    reported_success: int | None
+    reported_failure: int | None
+    started_at: datetime
+    ended_at: datetime | None
+    http_status: int | None
+    outcome: str | None
+    reason: str
+    bytes_sent: int
+    reply_excerpt: str
+    came_to: BatchState | None
+    settled_at: datetime | None
+    batch_reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ToldProof:
+    """A word, the state of the last event that says it (None where it is no opt-out), and the uploads that held it.
+
+    `carriers` are the last ones, in their order; `truncated` says that there may be earlier ones. `lifted_by` is the
+    first later word that ends the opt-out.
+    """
+
+    word: ToldWord
+    state: EventState | None
+    carriers: tuple[ToldCarrier, ...]
+    truncated: bool
+    lifted_by: ToldWord | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +180,8 @@ class ToldCursor:
 
     `batch_id` and `batch_state` are its open batch's; `first_id` and `first_age_s` those of the first event that waits
     beyond the cursor; `again` says that relay has appended one of those again, so that they are due. `tried_reason`
-    is what the last upload came to where attempts have failed.
+    is what the last upload came to where attempts have failed, `wait_reason` is `quota` where the next try waits for a
+    call of the vendor's day.
     """
 
     account: str
@@ -136,11 +197,18 @@ class ToldCursor:
     first_id: int | None
     first_age_s: float | None
     again: bool
+    wait_reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class ToldLane:
-    """A login's lane: its lease, what it waits for, and why it pauses. `calls_today` counts the day of Japan."""
+    """A login's lane: its lease, what it waits for, and why it pauses. `calls_today` counts the day of Japan.
+
+    Replicas whose settings have one of `refused_fingerprints` stay out of it until `refused_until`. `refused_logins`
+    are the last hour's.
+    Of the vendor's day `day_left_s` are left; the last call was `since_call_s` ago; `met_calls` is after how many the
+    vendor took no more, if it has said so within a week.
+    """
 
     login: str
     generation: int
@@ -155,6 +223,18 @@ class ToldLane:
     paused_fingerprint: str | None
     flush_to: int
     calls_today: int
+    refused_fingerprints: tuple[str, ...] = ()
+    refused_until: datetime | None = None
+    refused_s: float = 0.0
+    refused_logins: int = 0
+    day_left_s: float = DAY_S
+    since_call_s: float = math.inf
+    met_calls: int | None = None
+
+    @property
+    def day(self) -> Day:
+        """How the login stands in the vendor's day."""
+        return Day(self.calls_today, self.day_left_s, self.since_call_s, self.met_calls)
 
 
 @dataclass(frozen=True, slots=True)

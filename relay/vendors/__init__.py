@@ -1,9 +1,10 @@
 """The vendors: what each wants and says. Pure; `relay.client` does the talking."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
+from relay.batches import Pace, pace_of
 from relay.errors import FieldError
 from relay.events import OPT_OUTS, TYPES, Operation
 from relay.settings import Account, Login, Settings
@@ -23,6 +24,7 @@ __all__ = [
     "check",
     "excerpt",
     "flush_after_s",
+    "pace",
     "vendor_of",
 ]
 
@@ -43,6 +45,13 @@ def flush_after_s(login: Login, account: Account, operation: Operation) -> float
     if chosen is not None:
         return chosen
     return login.flush_opt_outs_after_s if operation.opt_out else login.flush_after_s
+
+
+def pace(login: Login, accounts: Iterable[Account]) -> Pace | None:
+    """How a login's calls are spread over the vendor's day; None where it counts none."""
+    opt_outs = [operation for operation in login.operations if operation.opt_out]
+    cadences_s = [flush_after_s(login, account, operation) for account in accounts for operation in opt_outs]
+    return pace_of(login.calls_per_day, cadences_s)
 
 
 def check(settings: Settings) -> list[FieldError]:
@@ -100,3 +109,5 @@ def _check_operations(login: Login, account: Account) -> Iterator[FieldError]:
             yield FieldError(path, f"{login.vendor} has no {operation}: map {event_type} to {instead}")
         elif asked in OPT_OUTS and operation not in OPT_OUTS:
             yield FieldError(path, f"{event_type} is an opt-out and cannot become {operation}")
+        elif asked not in OPT_OUTS and operation is not asked:
+            yield FieldError(path, f'{event_type} is {asked} or "ignore", and cannot become {operation}')

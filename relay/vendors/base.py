@@ -9,16 +9,18 @@ What an HTTP status means by itself is one table for all vendors (`by_status`), 
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from http import HTTPStatus
 from typing import Final, Literal, Protocol
 
-from relay import csvline
 from relay.batches import Busy, Misconfigured, Outcome, TooLarge, Unauthorized, Unknown
 from relay.errors import FieldError
 from relay.events import Operation
 from relay.settings import Account, Column, Login
+from relay.vendors.charsets import texts
+from relay.vendors.templates import Template, TemplateKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,21 +41,22 @@ class Form:
 class Call:
     """A request without a file: the path below the login's base URL, its query (GET) or form fields (POST).
 
-    Both hold tokens or passwords, so the repr leaves them out.
+    Both hold tokens or passwords, so the repr leaves them out. A form is multipart where an upload's would be read.
     """
 
     method: Literal["GET", "POST"]
     path: str
     query: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     fields: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    multipart: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
     """An HTTP answer. `truncated` says that `body` is not the whole body: cut off at the client's limit, or lost.
 
-    `retry_after_s` is the header's wish, if any. The repr leaves out what the vendor wrote: it may hold customers'
-    lines or a token.
+    `retry_after_s` is the header's wish, if any, `date` what the server's clock said. The repr leaves out what the
+    vendor wrote: it may hold customers' lines or a token.
     """
 
     status: int
@@ -61,18 +64,12 @@ class Reply:
     body: bytes = field(repr=False)
     truncated: bool = False
     retry_after_s: float | None = None
+    date: datetime | None = None
 
     @property
     def text(self) -> str:
-        """The body as text: UTF-8, else CP932, else UTF-8 with what is broken replaced. Never raises."""
-        try:
-            return self.body.decode("utf-8-sig")
-        except UnicodeDecodeError:
-            pass
-        try:
-            return csvline.decode(self.body)
-        except UnicodeDecodeError:
-            return self.body.decode("utf-8", "replace")
+        """The whole body as text, in the encoding that it is in; see `charsets`. Never raises."""
+        return "".join(texts(self.body, self.content_type))
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +87,11 @@ class Counted:
 
     success: int
     failure: int
-    claims: tuple[Claim, ...]
+    claims: Sequence[Claim]
+
+    def lines(self) -> set[int]:
+        """Name the claimed lines, which may take a while."""
+        return {claim.line for claim in self.claims}
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +145,24 @@ class Vendor(Protocol):
 
         No file has been sent yet, so what is not understood is `Transient`, never `Unknown`.
         """
+
+    def templates(self, login: Login) -> tuple[TemplateKind, ...]:
+        """Name the files of which the vendor tells what columns it takes, as far as the settings let relay ask."""
+
+    def template_call(self, login: Login, kind: TemplateKind, token: str | None) -> Call:
+        """Say how to ask for these columns. `token` is a string exactly where `needs_token`."""
+
+    def read_template(self, reply: Reply, kind: TemplateKind) -> Template | Outcome:
+        """Read them, or say what came instead: never `Unknown`, as no file was sent, and never a guess."""
+
+    def probe_call(self, login: Login) -> Call | None:
+        """Say how to find out whether a login is good where no token tells, importing nothing; None where one does.
+
+        The call counts as one of the vendor's day.
+        """
+
+    def read_probe(self, reply: Reply) -> Outcome | None:
+        """Read whether the login is good: None. `Unauthorized` and `Misconfigured` say no, all else leaves it open."""
 
 
 def by_status(reply: Reply) -> Outcome | None:

@@ -14,6 +14,8 @@ from relay.settings import STATUS_HEADER, Account, BmeLogin, Column, Login
 from relay.vendors.base import Call, Counted, Form, Reply, Sent
 from relay.vendors.bme_judging import judge_counts
 from relay.vendors.bme_replies import read_counts, read_token
+from relay.vendors.bme_templates import read_template, template_call
+from relay.vendors.templates import Template, TemplateKind
 
 STATES: Mapping[Operation, str] = {Operation.STOP: "配信停止", Operation.ALLOW: "配信中"}
 """What 状態 is set to. Never empty: an empty 状態 subscribes people again who left (seen)."""
@@ -69,8 +71,7 @@ class Bme:
 
     def read(self, reply: Reply, sent: Sent) -> Outcome | Counted:
         """Read counts and refused lines; see `read_counts`."""
-        del sent  # compared in `judge`
-        return read_counts(reply)
+        return read_counts(reply, sent.rows)
 
     def judge(self, counted: Counted, sent: Sent, lines: Mapping[int, bytes]) -> Outcome:
         """Trust the counts only where they add up and fit the lines as sent; see `judge_counts`."""
@@ -90,3 +91,27 @@ class Bme:
     def read_token(self, reply: Reply) -> str | Outcome:
         """Find the token of a login call, wherever it stands; see `bme_replies`."""
         return read_token(reply)
+
+    def templates(self, login: Login) -> tuple[TemplateKind, ...]:
+        """Both, unless the settings say that nobody is to ask."""
+        return () if _own(login).template_check == "off" else ("register", "delete")
+
+    def template_call(self, login: Login, kind: TemplateKind, token: str | None) -> Call:
+        """`contact/import/usage`; see `bme_templates`."""
+        _own(login)
+        if token is None:
+            raise TypeError("blastmail and blaynmail want a token")
+        return template_call(kind, token)
+
+    def read_template(self, reply: Reply, kind: TemplateKind) -> Template | Outcome:
+        """Read the first line of a CSV file; see `bme_templates`."""
+        return read_template(reply, kind)
+
+    def probe_call(self, login: Login) -> Call | None:
+        """None: a token is proof enough."""
+        _own(login)
+        return None
+
+    def read_probe(self, reply: Reply) -> Outcome | None:
+        """Never called: there is no such call."""
+        raise NotImplementedError("a token is proof enough")

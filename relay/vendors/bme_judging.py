@@ -1,22 +1,20 @@
 """What the counts of blastmail and blaynmail come to: believed only where they fit what was sent."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from relay.batches import Delivered, LineRejection, Misconfigured, Outcome, Unknown
 from relay.csvline import fold, same_record, split
 from relay.events import Operation
-from relay.vendors.base import Claim, Counted, Sent
+from relay.vendors.base import Counted, Sent
+from relay.vendors.claims import MESSAGE_CHARS_MAX, MESSAGES_MAX
 
 SAME_MESSAGE_ROWS_MIN: Final = 5
 """From so many rows on, one message for every line of an upsert is taken for a fault of the settings."""
 
 FIRST_LINE: Final = 2
 """The first line of data: the header is line 1 (the documents' samples)."""
-
-MESSAGE_CHARS_MAX: Final = 500
-"""So much of a vendor's message on one line is kept; a longer one is no message."""
 
 _HEADER = re.compile(r"ヘッダ|項目名|header|column", re.IGNORECASE)  # a guess: the texts are not public
 
@@ -36,11 +34,10 @@ def judge_counts(counted: Counted, sent: Sent, lines: Mapping[int, bytes]) -> Ou
     """
     if doubt := _doubt(counted, sent, lines):
         return Unknown(doubt)
-    refused = [claim for claim in counted.claims if not _as_wanted(claim, sent)]
+    refused = tuple(_rejections(counted, sent))
     if len(refused) == sent.rows and (fault := _settings_at_fault(refused, sent, lines)):
         return Misconfigured(fault)
-    reason = f"{sent.rows - len(refused)} of {sent.rows} lines delivered"
-    return Delivered(tuple(LineRejection(claim.line, _clean(claim.message)) for claim in refused), reason)
+    return Delivered(refused, f"{sent.rows - len(refused)} of {sent.rows} lines delivered")
 
 
 def _doubt(counted: Counted, sent: Sent, lines: Mapping[int, bytes]) -> str | None:
@@ -50,33 +47,41 @@ def _doubt(counted: Counted, sent: Sent, lines: Mapping[int, bytes]) -> str | No
         return f"{counted.success} + {counted.failure} counted, but {sent.rows} rows were sent"
     if len(claims) != counted.failure:
         return f"{counted.failure} failures counted, but {len(claims)} lines named"
-    if len({claim.line for claim in claims}) != len(claims):
-        return "a line was named twice"
+    named = bytearray(FIRST_LINE + sent.rows)  # a byte for each line: a set of numbers takes a hundred times as much
     for claim in claims:
         line = lines.get(claim.line)
         if line is None or not FIRST_LINE <= claim.line <= sent.rows + 1:
             return f"line {claim.line} was named, but lines 2 to {sent.rows + 1} were sent"
+        if named[claim.line]:
+            return "a line was named twice"
+        named[claim.line] = True
         if not same_record(line, claim.content):
             return f"what was repeated of line {claim.line} does not fit the line as sent"
     return None
 
 
-def _as_wanted(claim: Claim, sent: Sent) -> bool:
-    return sent.operation in (Operation.DELETE, Operation.STOP) and any(
-        text in claim.message for text in sent.login.unknown_address_messages
-    )
+def _rejections(counted: Counted, sent: Sent) -> Iterator[LineRejection]:
+    """Give the lines that were truly refused, equal messages being one text."""
+    wanted = sent.login.unknown_address_messages if sent.operation in (Operation.DELETE, Operation.STOP) else ()
+    messages: dict[str, str] = {}
+    for claim in counted.claims:
+        if not any(text in claim.message for text in wanted):
+            message = _clean(claim.message)
+            message = messages.get(message, message)
+            if len(messages) < MESSAGES_MAX:
+                messages[message] = message
+            yield LineRejection(claim.line, message)
 
 
-def _settings_at_fault(refused: Sequence[Claim], sent: Sent, lines: Mapping[int, bytes]) -> str | None:
+def _settings_at_fault(refused: Sequence[LineRejection], sent: Sent, lines: Mapping[int, bytes]) -> str | None:
     """Say so if one message for every line looks like an unknown header; see `judge_counts`.
 
     The message is repeated only where several customers share it and it holds nothing of their lines, so that it is
     about none of them.
     """
-    messages = {re.sub(r"\d+", "…", _clean(claim.message)) for claim in refused}  # a line's number may be in it
-    if len(messages) != 1:
+    message = _without_numbers(refused[0])
+    if any(_without_numbers(rejection) != message for rejection in refused):
         return None
-    message = messages.pop()
     many_upserts = sent.operation is Operation.UPSERT and sent.rows >= SAME_MESSAGE_ROWS_MIN
     if not _HEADER.search(message) and not (many_upserts and sent.account.mode == "all"):
         return None
@@ -87,8 +92,12 @@ def _settings_at_fault(refused: Sequence[Claim], sent: Sent, lines: Mapping[int,
 def _quotes(message: str, lines: Iterable[bytes]) -> bool:
     """Say whether a message holds a value of one of the lines, in whatever case; single characters mean nothing."""
     said = fold(message).casefold()
-    cells = {cell.strip().casefold() for line in lines for cell in split(line)}
+    cells = (cell.strip().casefold() for line in lines for cell in split(line))
     return any(cell in said for cell in cells if len(cell) > 1)
+
+
+def _without_numbers(rejection: LineRejection) -> str:
+    return re.sub(r"\d+", "…", rejection.message)  # a line's number may be in it
 
 
 def _clean(message: str) -> str:

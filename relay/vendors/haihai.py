@@ -8,11 +8,12 @@ from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from typing import Final
 
-from relay.batches import Accepted, Misconfigured, Outcome, Quota, Unauthorized, Unknown
+from relay.batches import Accepted, Misconfigured, Outcome, Quota, Transient, Unauthorized, Unknown
 from relay.errors import FieldError
 from relay.events import Operation
 from relay.settings import Account, Column, HaihaiLogin, Login
 from relay.vendors.base import CODE, Call, Counted, Form, Reply, Sent, by_status, excerpt
+from relay.vendors.templates import Template, TemplateKind
 
 IMPORT_TYPES: Mapping[Operation, int] = {
     Operation.UPSERT: 0,
@@ -22,6 +23,13 @@ IMPORT_TYPES: Mapping[Operation, int] = {
     Operation.ALLOW: 5,
 }
 """登録, 削除, 停止, 禁止, 可能. There is no 4 (81431)."""
+
+PROBE_IMPORT_TYPE: Final = "4"
+
+_PATH: Final = "/?ac=ScheduleCsvImport"
+
+_BEHIND_THE_LOGIN: Final = frozenset({"81431", "81432"})
+"""The import type is not known, or the file is missing (guessed: the document leaves this number out)."""
 
 OWN_FIELDS: Final = frozenset(
     {"aid", "loginid", "import_type", "is_overwrite", "gid", "spid", "report_option", "csvfile"}
@@ -63,9 +71,10 @@ class Haihai:
             yield FieldError(f"{path}.password_field", f"{own.password_field} is another part of the form")
 
     def check_account(self, login: Login, account: Account) -> Iterator[FieldError]:
-        """Nothing more than what holds for every account."""
-        del login, account
-        yield from ()
+        """No error records: what became of the lines is shown on the admin screen only."""
+        if account.delete_error_records:
+            path = f"accounts.{account.name}.delete_error_records"
+            yield FieldError(path, f"{login.vendor} keeps no error records, only blastmail and blaynmail do")
 
     def columns(self, login: Login, account: Account, operation: Operation) -> Mapping[str, Column]:
         """All mapped columns for upserts, else the address: import types 1, 2, 3 and 5 read nothing more."""
@@ -93,7 +102,7 @@ class Haihai:
             fields["spid"] = str(account.step_plan_id)
         fields["report_option"] = str(own.report_option)
         fields.update({name: value.value for name, value in own.extra_fields.items()})
-        return Form("/?ac=ScheduleCsvImport", tuple(fields.items()), "csvfile", "customers.csv", "text/csv")
+        return Form(_PATH, tuple(fields.items()), "csvfile", "customers.csv", "text/csv")
 
     def read(self, reply: Reply, sent: Sent) -> Outcome:
         """Read a code if there is one, else the status: 200 took the file, 400 found fault with the form.
@@ -127,6 +136,44 @@ class Haihai:
     def read_token(self, reply: Reply) -> str | Outcome:
         """Never called: every upload carries the password itself."""
         raise NotImplementedError("配配メール knows no tokens")
+
+    def templates(self, login: Login) -> tuple[TemplateKind, ...]:
+        """None: 配配メール does not tell its items, and ignores a column whose name it does not know, silently."""
+        _own(login)
+        return ()
+
+    def template_call(self, login: Login, kind: TemplateKind, token: str | None) -> Call:
+        """Never called: there is no such call."""
+        raise NotImplementedError("配配メール has no templates")
+
+    def read_template(self, reply: Reply, kind: TemplateKind) -> Template | Outcome:
+        """Never called: there is no such call."""
+        raise NotImplementedError("配配メール has no templates")
+
+    def probe_call(self, login: Login) -> Call | None:
+        """Send the form of an upload without a file, and with the import type that there is not (4).
+
+        It cannot import anything. The document's codes tell what was looked at first: 81401, 81402 and 8142x the login,
+        81431 the import type, and with it that the login was good.
+        """
+        own = _own(login)
+        fields = {
+            "aid": str(own.aid),
+            "loginid": own.login_id,
+            own.password_field: own.transport_password.value,
+            "import_type": PROBE_IMPORT_TYPE,
+            "report_option": "0",
+            **{name: value.value for name, value in own.extra_fields.items()},
+        }
+        return Call("POST", _PATH, fields=tuple(fields.items()), multipart=True)
+
+    def read_probe(self, reply: Reply) -> Outcome | None:
+        """Read the first code. One that finds fault with another part of the form than was sent leaves it open."""
+        code = next(iter(CODE.findall(reply.text)), "")
+        if code in _BEHIND_THE_LOGIN:
+            return None
+        meaning = _meaning(code) if code and not code.startswith("8143") else None
+        return meaning or Transient("login: " + excerpt(reply))
 
 
 def _meaning(code: str) -> Outcome | None:

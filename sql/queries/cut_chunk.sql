@@ -1,5 +1,5 @@
 -- Take the next events behind $3 into a cut, up to $5 of them: record the superseded, stop at limits and at another layout.
--- $12 and $13 are the sizes of the headers by layout. Returns how many were looked at, how far it came, and the rows, bytes, layout and age of what is left to send.
+-- Without the number of a cut ($10) nothing is recorded. $12 and $13 are the sizes of the headers by layout. Returns how many were looked at, how far it came, and the rows, bytes, layout and age of what is left to send.
 with looked_at as materialized (
     select id, customer, layout, octet_length(line) as bytes, occurred_at, received_at
     from event
@@ -45,7 +45,7 @@ with looked_at as materialized (
       and (header_bytes + coalesce(byte_count, 0) <= $8 or (row_count <= 1 and $11))
 ), recorded as (
     insert into superseded (account, event_id, by_event_id, batch_id)
-    select $1, id, by_id, $10 from taken where by_id is not null
+    select $1, id, by_id, $10 from taken where by_id is not null and $10::bigint is not null
     on conflict do nothing
     returning 1
 )

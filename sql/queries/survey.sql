@@ -3,21 +3,31 @@ with target as (
     select * from unnest($1::text[], $2::text[], $3::text[], $4::float8[], $5::bigint[], $6::bigint[])
         as t(login, account, operation, flush_after_s, rows_max, bytes_max)
 ), workable as (
-    select l.login, l.flush_to
+    -- some pauses hold up data only: it is not cut or sent, but what is open must give way to opt-outs
+    select l.login, l.flush_to, (l.pause_reason in ('columns', 'data') and l.paused_fingerprint = f.fingerprint) is true as opt_outs_only
     from lane l
     join unnest($7::text[], $8::text[]) as f(login, fingerprint) using (login)
     where l.pause_reason is distinct from 'operator'
-      and l.paused_fingerprint is distinct from f.fingerprint
+      and (l.paused_fingerprint is distinct from f.fingerprint or l.pause_reason in ('columns', 'data'))
+      and not (f.fingerprint = any(l.refused_fingerprints) and coalesce(l.refused_at > now() - make_interval(secs => $11), false))
       and l.not_before <= now()
       and (l.leased_until <= now() or l.lease = $10::uuid)
 )
-select t.login, t.account, t.operation, c.position, c.not_before > now() as waits,
+select t.login, t.account, t.operation, c.position,
+       c.not_before > now() or paused.data as waits,
        b.id as batch_id, b.state as batch_state, b.layout as batch_layout, b.header as batch_header,
        coalesce(w.due, false) as due,
-       coalesce(extract(epoch from now() - coalesce(b.oldest_received_at, w.received_at)), 0)::float8 as age_s
+       -- what has failed before waits since its next try is due, or it would always go before what has not been tried yet
+       coalesce(
+           extract(epoch from now() - greatest(coalesce(b.oldest_received_at, w.received_at),
+               -- but who was only kept back for the day's calls keeps his place
+               case when c.wait_reason <> 'quota' then c.not_before end
+           )), 0
+       )::float8 as age_s
 from target t
 join workable l using (login)
 join cursor c using (account, operation)
+cross join lateral (select l.opt_outs_only and t.operation not in ('delete', 'stop', 'ban') as data) paused
 left join batch b on b.account = t.account and b.operation = t.operation and b.state in ('ready', 'uploading', 'waiting')
 left join lateral (
     select first.received_at,
@@ -48,7 +58,7 @@ left join lateral (
         order by id
         limit 1
     ) first
-) w on b.id is null
+) w on b.id is null and not paused.data
 where b.id is not null or w.received_at is not null
 union all
 -- an upload of an account that the settings name no longer, left by a replica that died: it would block its login for ever

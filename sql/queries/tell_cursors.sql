@@ -1,6 +1,7 @@
 -- Tell what each cursor of some accounts has to do: its open batch, and the first event that waits beyond it.
 select c.account, c.operation, c.position, c.attempts, c.rows_max, c.bytes_max,
        case when c.not_before > now() then extract(epoch from c.not_before - now()) else 0 end::float8 as next_try_s,
+       c.wait_reason,
        coalesce(tried.reason, '') as tried_reason,
        b.id as batch_id, b.state as batch_state,
        first.id as first_id, extract(epoch from now() - first.received_at)::float8 as first_age_s,

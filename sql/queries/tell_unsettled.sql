@@ -1,7 +1,7 @@
 -- Tell for each cursor how many events wait beyond it, and how long the oldest of its events has not been settled.
 -- Each «limit 1» keeps a look-up in a primary key from becoming a join over the log.
 select c.account, c.operation, waiting.count - known.count as pending,
-       extract(epoch from now() - least(first.since, dead.since))::float8 as oldest_s
+       extract(epoch from now() - least(first.since, dead.since, unanswered.since))::float8 as oldest_s
 from cursor c
 left join batch b on b.account = c.account and b.operation = c.operation and b.state in ('ready', 'uploading', 'waiting')
 left join lateral (
@@ -46,4 +46,14 @@ left join lateral (
     where d.account = c.account and d.operation = c.operation
       and d.state in ('failed', 'unconfirmed') and not d.refused and d.dismissed_at is null and d.retried_at is null
 ) dead on true
+left join lateral (
+    -- lines rejected alone without a word of the vendor's, which nobody has settled either
+    select min(d.oldest_received_at) as since
+    from batch d
+    cross join lateral (
+        select u.outcome from upload u where u.account = d.account and u.batch_id = d.id order by u.number desc limit 1
+    ) last
+    where d.account = c.account and d.operation = c.operation
+      and d.state = 'failed' and d.refused and d.dismissed_at is null and d.retried_at is null and last.outcome = 'unknown'
+) unanswered on true
 order by c.account, c.operation

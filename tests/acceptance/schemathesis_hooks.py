@@ -27,6 +27,8 @@ DEAD_LETTERS = {
 DISMISS = "/v1/webhooks/{source}/{webhook_id}/dismiss"
 """For opt-outs that wait for an address: the test has sent some, `lost-0` to `lost-30`."""
 
+REPORT = "/v1/batches/{id}/report"
+
 LINES = ("application/x-ndjson", "application/ndjson")
 
 
@@ -38,8 +40,12 @@ def as_it_is(ctx: object, value: object) -> bytes:  # noqa: ARG001 - what Schema
 
 @schemathesis.hook
 def before_call(context: HookContext, case: Case[Any], kwargs: dict[str, Any]) -> None:  # noqa: ARG001 - asked by these names
-    """Make good webhooks ones that the accounts of the test can take."""
-    if case.method != "POST" or case.meta is None or case.meta.generation.mode is not GenerationMode.POSITIVE:
+    """Make good requests ones that the sources, accounts and batches of the test can take."""
+    if case.meta is None or case.meta.generation.mode is not GenerationMode.POSITIVE:
+        return
+    if case.operation.path == REPORT:
+        case.body = {"success": _chance(case.body) % 2, "failure": 0}  # more lines than a batch has are refused
+    if case.method != "POST":
         return
     number = case.path_parameters.get("id")
     if case.operation.path in DEAD_LETTERS and isinstance(number, int) and number % 2:

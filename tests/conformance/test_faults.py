@@ -14,7 +14,7 @@ from tests.conformance.candidates import CANDIDATES, Candidate
 from tests.conformance.uploading import ADDRESSES, uploading
 from tests.unit.vendors.made import CANARIES
 
-PRIVATE = (*CANARIES, "example.jp", "example.com", "表㈱", "ScheduleCsvImport")
+PRIVATE = ("canary-", *CANARIES, "example.jp", "example.com", "表㈱", "ScheduleCsvImport")
 
 GIVEN: dict[Kind, dict[str, Any]] = {
     "hang": {"times": None},

@@ -4,10 +4,10 @@ import pytest
 
 from relay.events import Operation
 from relay.vendors import Claim, Counted, Reply, excerpt
-from tests.conformance.candidates import CANDIDATES
+from tests.conformance.candidates import CANDIDATES, secrets_of
 from tests.unit.vendors.made import CANARIES, haihai_login, reply, sent
 
-PRIVATE = (*CANARIES, "taro", "example.jp", "髙橋", "090-1234-5678", "amada", "akahashi")
+PRIVATE = ("canary-", *CANARIES, "taro", "example.jp", "髙橋", "090-1234-5678", "amada", "akahashi")
 
 BODIES = [
     '{"accessToken":"canary-token"}',
@@ -23,6 +23,7 @@ BODIES = [
     "81435 bad gid taro@example.jp canary-transport",
     "<html><body>canary-extra taro@example.jp</body></html>",
     '{"success": "taro", "failure": "090-1234-5678"}',
+    '{"error": "canary-token taro@example.jp", "errors": [{"row": 1, "reason": "taro@example.jp 髙橋"}]}',
     "x" * 200_000 + "canary-token taro@example.jp" + "x" * 200_000,
 ]
 
@@ -63,7 +64,23 @@ def test_nothing_private_shows_in_a_repr(vendor: str, operation: Operation) -> N
     token = "canary-token" if candidate.adapter.needs_token else None
     form = candidate.adapter.upload_form(login, candidate.to(login), operation, token)
     shown = [form, login, sent(login), Claim(2, '"taro@example.jp"', "髙橋"), reply("canary-token")]
-    assert private_in(repr(shown).replace("hai.example.jp", "")) == []
+    assert private_in(repr(shown).replace(login.base_url, "")) == []
+
+
+@pytest.mark.parametrize("vendor", CANDIDATES)
+def test_every_secret_would_be_known(vendor: str) -> None:
+    """A login's secrets are canaries, which everything here looks for, and the form or the login call has each."""
+    candidate = CANDIDATES[vendor]
+    login, secrets = candidate.login(), secrets_of(candidate.login())
+    form = candidate.adapter.upload_form(
+        login, candidate.to(login), Operation.STOP, "canary-token" if candidate.adapter.needs_token else None
+    )
+    fields = dict(form.fields)
+    if candidate.adapter.needs_token:
+        fields |= dict(candidate.adapter.login_call(login).fields)
+    assert secrets
+    assert all(secret.startswith("canary-") for secret in secrets.values())
+    assert set(secrets.values()) <= set(fields.values())
 
 
 def test_an_excerpt_holds_what_an_operator_needs() -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -14,12 +14,13 @@ from aiohttp import ClientResponse, web
 from aiohttp.test_utils import TestClient, TestServer
 
 from relay.batches import Delivered, Outcome
-from relay.client import Uploaded, UploadJob
+from relay.client import HostState, Uploaded, UploadJob
 from relay.events import Event, Operation
 from relay.flush import LaneWorker, LoginPlan
 from relay.problem import problems
-from relay.settings import Api, ApiToken, Settings
+from relay.settings import Api, ApiToken, Login, Settings
 from relay.status import Status
+from relay.status.context import closed
 from tests.integration.model import KEYS, Answering, World, settings, world
 
 TOKENS = {"all": ("read", "operate", "pii"), "reader": ("read",), "operator": ("operate",), "auditor": ("pii",)}
@@ -156,11 +157,13 @@ class Desk:
 
 
 @asynccontextmanager
-async def desk(url: str, directory: Path, made: Settings) -> AsyncIterator[Desk]:
-    """Open a world on a database with a status API over it."""
+async def desk(
+    url: str, directory: Path, made: Settings, host: Callable[[Login], HostState] = closed
+) -> AsyncIterator[Desk]:
+    """Open a world on a database with a status API over it; `host` tells how vendors' hosts stand."""
     async with world(url, directory, made) as w:
         woken: list[None] = []
         app = web.Application(middlewares=[problems])
-        app.add_routes(Status(w.store, made, KEYS, w.metrics, wake=lambda: woken.append(None)).routes())
+        app.add_routes(Status(w.store, made, KEYS, w.metrics, wake=lambda: woken.append(None), host=host).routes())
         async with TestClient(TestServer(app)) as client:
             yield Desk(w, made, client, woken)

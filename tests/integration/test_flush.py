@@ -215,25 +215,31 @@ async def test_an_opt_out_overtakes_what_the_vendor_refuses_to_take(database: st
 
 
 async def test_the_day_s_calls_are_counted_before_they_are_made(database: str, tmp_path: Path) -> None:
-    """With the quota spent nothing is sent and the lane waits for the next day; so it does when the vendor says so."""
+    """With the quota spent nothing is cut or sent, and opt-outs wait; where the vendor says so, the whole lane."""
     given = settings(1)
-    login = given.logins[LOGIN].model_copy(update={"calls_per_day_limit": 2})
+    login = given.logins[LOGIN].model_copy(update={"calls_per_day_limit": 1})
     async with world(database, tmp_path, given.model_copy(update={"logins": {LOGIN: login}})) as w:
         plan, answering = w.plans[LOGIN], Answering(lambda *_: Busy("busy", 1))
-        await say(w, (S, "a"))
-        for _ in range(2):
-            await delays_pass(w)
-            await w.flush(w.worker(answering), plan)
+        await say(w, (S, "a"), (D, "b"))
+        await w.flush(w.worker(answering), plan)
         await delays_pass(w)
-        assert [worked.outcome for worked in await w.flush(w.worker(answering), plan)] == ["quota"]
-        assert answering.uploads == 2
-        reasons = await w.connection.fetch("select wait_reason, not_before > now() as waits from lane")
-        assert [tuple(row) for row in reasons] == [("quota", True)]
+        done = await w.flush(w.worker(answering), plan)
+        assert done == [Worked(leased=True, outcome="quota")], "asked once for all opt-outs of the login"
+        assert answering.uploads == 1
+        assert await w.connection.fetchval("select count(*) from batch") == 1
+        kept = await w.connection.fetch(
+            "select operation, attempts from cursor where wait_reason = 'quota' and not_before > now()"
+        )
+        assert sorted(row["operation"] for row in kept) == ["ban", "delete", "stop"]
+        assert {row["attempts"] for row in kept} == {0}
+        assert await w.connection.fetchval("select not_before <= now() from lane")
         await w.connection_execute("update lane set calls_day = calls_day - 1")
         await delays_pass(w)
         done = await w.flush(w.worker(Answering(lambda *_: Quota("81404"))), plan)
         assert [worked.outcome for worked in done] == ["quota"]
-        assert await w.connection.fetchval("select attempts from cursor where operation = 'stop'") == 0
+        reasons = await w.connection.fetch("select wait_reason, not_before > now() as waits from lane")
+        assert [tuple(row) for row in reasons] == [("quota", True)]
+        assert await w.connection.fetchval("select max(attempts) from cursor") == 0
 
 
 async def test_what_is_done_is_counted(database: str, tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ async def test_other_methods_are_refused_with_those_that_there_are(database: str
     """Whatever the document has not got is a 405 that says in `Allow` what there is."""
     async with served(database, tmp_path, {"crm": {}}) as s:
         for path, methods in document()["paths"].items():
-            concrete = path.format(id=1, login="hai", source="crm", webhook_id="msg_1")
+            concrete = path.format(id=1, account="letter", login="hai", source="crm", webhook_id="msg_1")
             for method in {"GET", "HEAD", "PUT", "POST", "DELETE", "PATCH", "OPTIONS"} - {m.upper() for m in methods}:
                 if (path, method) == ("/v1/webhooks/{source}/batch", "GET"):
                     continue  # asks for the webhook whose id is `batch`

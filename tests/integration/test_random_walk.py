@@ -164,6 +164,12 @@ class Walk:
                 self.plan.login.name,
             )
 
+    async def keep_house(self) -> None:
+        """Append again what the vendor never answered, hours later."""
+        later = "update batch set ended_at = ended_at - interval '2 hours' where account = $1 and state = 'failed'"
+        await self.w.connection_execute(later, self.account)
+        self.log.append(f"unanswered, again {sum((await self.w.store.retry_unanswered()).values())}")
+
     async def retry(self) -> int:
         """Retry all dead letters, as an operator would."""
         batches = await self.w.connection_fetch("select id from batch where account = $1 order by id", self.account)
@@ -174,11 +180,14 @@ class Walk:
     async def go(self) -> None:
         """Walk, then let everything heal: no faults, time passes, operators retry, until there is nothing to do."""
         for _ in range(STEPS):
-            step = self.rng.choices((self.receive, self.flush, self.pass_time, self.retry), (5, 6, 3, 0.3))[0]
+            step = self.rng.choices(
+                (self.receive, self.flush, self.pass_time, self.keep_house, self.retry), (5, 6, 3, 1, 0.3)
+            )[0]
             await step()
         self.faulty = False
         for _ in range(ROUNDS_MAX):
             await self.pass_time()
+            await self.keep_house()
             worker = self.w.worker(Answering(self.answer))
             done = await self.w.flush(worker, self.plan)
             if not done and not await self.retry():

@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
@@ -55,7 +56,7 @@ async def test_nothing_waits(database: str, tmp_path: Path) -> None:
     assert value(metrics, "relay_pending_events", account=ACCOUNT) == 0
     for kind in ("opt_out", "data"):
         assert value(metrics, "relay_oldest_unsettled_seconds", account=ACCOUNT, kind=kind) == 0
-    for reason in ("operator", "unauthorized", "misconfigured"):
+    for reason in ("operator", "unauthorized", "misconfigured", "columns"):
         assert value(metrics, "relay_lane_paused", login=LOGIN, reason=reason) == 0
     assert value(metrics, "relay_quota_left_calls", login=LOGIN) == 240
     assert value(metrics, "relay_database_up") == 1
@@ -153,6 +154,11 @@ async def test_pauses_and_quota(database: str, tmp_path: Path) -> None:
         by_operator = await sampled(d)
         await d.told("POST", f"/v1/logins/{LOGIN}/resume")
         resumed = await sampled(d)
+        lease = await d.w.store.lease_lane(LOGIN, uuid4(), 60, d.plan.fingerprint)
+        assert lease is not None
+        await d.w.store.pause_for_columns(lease, "news: 氏名", d.plan.fingerprint)
+        columns = await sampled(d)
+    assert value(columns, "relay_lane_paused", login=LOGIN, reason="columns") == 1
     assert value(paused, "relay_lane_paused", login=LOGIN, reason="unauthorized") == 1
     assert value(paused, "relay_lane_paused", login=LOGIN, reason="misconfigured") == 0
     assert value(paused, "relay_quota_left_calls", login=LOGIN) == 2

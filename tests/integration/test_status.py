@@ -23,7 +23,11 @@ TARO = "taro@example.jp"
 HANAKO = "hanako@example.jp"
 
 PATHS = [
-    (endpoint.method, endpoint.path.format(id=1, login=LOGIN, source="crm", webhook_id="msg_0"), endpoint.scope)
+    (
+        endpoint.method,
+        endpoint.path.format(id=1, account=ACCOUNT, login=LOGIN, source="crm", webhook_id="msg_0"),
+        endpoint.scope,
+    )
     for endpoint in ENDPOINTS
 ]
 
@@ -113,20 +117,6 @@ async def test_waiting(database: str, tmp_path: Path) -> None:
     assert told["state"] == "waiting"
     assert told["why"].startswith("next try in 1")
     assert told["why"].endswith(" s after 1 failed attempt: refused connection")
-
-
-async def test_ready_for_the_quota_is_spent(database: str, tmp_path: Path) -> None:
-    """A batch that was cut when the day's calls were spent is ready, and says until when the lane waits."""
-    async with desk(database, tmp_path, told_settings(calls_per_day_limit=1)) as d:
-        first, second = await d.append((UPSERT, TARO), (STOP, HANAKO))
-        await d.flush()
-        told, other = await d.event(first), await d.event(second)
-        [login] = (await d.get("/v1/logins"))["logins"]
-    assert (other["state"], told["state"]) == ("delivered", "ready")
-    assert told["why"].startswith("the vendor's quota of the day is spent until 20")
-    assert "15:00 UTC" in told["why"]
-    assert login["quota"] == {"calls_today": 1, "per_day": 1}
-    assert login["waits"]["reason"] == "quota"
 
 
 async def test_uploading(database: str, tmp_path: Path) -> None:
@@ -264,7 +254,7 @@ async def test_lines_taken_back(database: str, tmp_path: Path) -> None:
         await d.flush()
         sent = [await d.event(event) for event in events]
     assert [told["state"] for told in taken_back] == ["pending"] * 3
-    assert taken_back[0]["why"] == "its login is paused: misconfigured: incorrect"
+    assert taken_back[0]["why"] == "its login is paused: data: incorrect"
     assert [told["state"] for told in sent] == ["delivered"] * 3
 
 
@@ -598,7 +588,20 @@ async def test_a_report(database: str, tmp_path: Path) -> None:
             "batch": int(accepted.rpartition("/")[2]),
             "success": 0,
             "failure": 1,
+            "uncounted": 0,
         }
+        failures = {"account": ACCOUNT, "operation": "stop"}
+        assert d.w.metrics.registry.get_sample_value("relay_reported_failures_total", failures) == 1
+        for _ in range(2):
+            told = await d.told("PUT", f"{accepted}/report", {"success": 0, "failure": 1}, "operator")
+        assert d.w.metrics.registry.get_sample_value("relay_reported_failures_total", failures) == 1, "counted once"
+        found = await d.problem(422, "PUT", f"{accepted}/report", {"success": 1, "failure": 1})
+        assert found["errors"][0]["message"] == "with `failure` that makes 2, but the file has 1 rows"
+        told = await d.told("PUT", f"{accepted}/report", {"success": 0, "failure": 0}, "operator")
+        assert told["uncounted"] == 1, "a mail that leaves lines out is recorded, and its gap told"
+        await d.told("PUT", f"{accepted}/report", {"success": 0, "failure": 1}, "operator")
+        [listed] = (await d.get("/v1/batches?state=accepted"))["batches"]
+        assert (listed["reported_failure"], listed["state"]) == (1, "accepted"), "it is where operators look"
         batch = await d.get(accepted)
         await d.problem(409, "PUT", f"{delivered}/report", {"success": 1, "failure": 0})
         for body, fields in (

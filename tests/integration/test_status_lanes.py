@@ -1,12 +1,14 @@
 """Accounts and logins over the status API: how they stand, and what an operator's word does to the flusher."""
 
 from pathlib import Path
+from uuid import uuid4
 
 from relay.batches import Accepted, Busy, Delivered, Misconfigured, TooLarge, Transient, Unauthorized
+from relay.client import HostState, State
 from relay.events import Operation
 from relay.flush import login_plans
 from tests.integration.model import KEYS
-from tests.integration.telling import ACCOUNT, LOGIN, Desk, answering, desk, told_settings, with_accounts
+from tests.integration.telling import ACCOUNT, LOGIN, Desk, Json, answering, desk, told_settings, with_accounts
 
 UPSERT, DELETE, STOP = Operation.UPSERT, Operation.DELETE, Operation.STOP
 TARO = "taro@example.jp"
@@ -22,6 +24,13 @@ async def lane(d: Desk) -> dict[str, object]:
     """The first login as the API tells it."""
     told: dict[str, object] = (await d.get("/v1/logins"))["logins"][0]
     return told
+
+
+def quota_of(told: dict[str, object]) -> dict[str, Json]:
+    """What is told of a login's calls of the day."""
+    quota = told["quota"]
+    assert isinstance(quota, dict)
+    return quota
 
 
 # -- accounts --------------------------------------------------------------------------------------------------------
@@ -43,6 +52,7 @@ async def test_an_account_with_nothing_to_do(database: str, tmp_path: Path) -> N
             "pending": 0,
             "oldest_unsettled": {"opt_out_s": None, "data_s": None},
             "dead_letters": 0,
+            "check": None,
         }
         assert {cursor["operation"] for cursor in cursors} == set(Operation)
         assert {(cursor["position"], cursor["pending"], cursor["attempts"]) for cursor in cursors} == {(0, 0, 0)}
@@ -83,7 +93,10 @@ async def test_a_smaller_file_limit_is_told(database: str, tmp_path: Path) -> No
 async def test_a_login_that_has_not_worked_yet(database: str, tmp_path: Path) -> None:
     """A lane is told whole from the start."""
     async with desk(database, tmp_path, told_settings(calls_per_day_limit=240)) as d:
-        assert await lane(d) == {
+        told = await lane(d)
+        kept = quota_of(told).pop("kept_for_opt_outs")
+        assert 0 <= kept <= 156, "by the hour"
+        assert told == {
             "name": LOGIN,
             "vendor": "haihai",
             "accounts": [ACCOUNT],
@@ -93,7 +106,10 @@ async def test_a_login_that_has_not_worked_yet(database: str, tmp_path: Path) ->
             "uploading_batch": None,
             "waits": None,
             "paused": None,
-            "quota": {"calls_today": 0, "per_day": 240},
+            "quota": {"calls_today": 0, "per_day": 240, "left": 240, "why": None},
+            "refused_settings": None,
+            "refused_logins": {"last_hour": 0, "per_hour_max": 5},
+            "breaker": {"host": "http://127.0.0.1:1", "state": "closed", "next_try_s": 0.0},
         }
 
 
@@ -106,7 +122,7 @@ async def test_a_busy_vendor(database: str, tmp_path: Path) -> None:
     assert isinstance(told["waits"], dict)
     assert told["waits"]["reason"] == "busy"
     assert 15 < told["waits"]["seconds"] <= 20
-    assert told["quota"] == {"calls_today": 1, "per_day": 10_000_000}
+    assert (quota_of(told)["calls_today"], quota_of(told)["left"]) == (1, 9_999_999)
     assert told["generation"] == 1
     assert found["why"].startswith("the vendor is busy with another import and is asked again in ")
 
@@ -267,3 +283,32 @@ async def test_a_pauses_reason_is_one_short_line(database: str, tmp_path: Path) 
             found = await d.problem(422, "POST", f"/v1/logins/{LOGIN}/pause", body)
             assert [error["field"] for error in found["errors"]] == ["reason"]
         assert (await lane(d))["paused"] is None
+
+
+async def test_a_host_that_fails(database: str, tmp_path: Path) -> None:
+    """A login tells how this replica sees its vendor's host, and what waits for it says so."""
+    failing = HostState(State.OPEN, 24.5)
+    async with desk(database, tmp_path, told_settings(), lambda _: failing) as d:
+        [event] = await d.append((UPSERT, TARO))
+        told, found = await lane(d), await d.event(event)
+    assert told["breaker"] == {"host": "http://127.0.0.1:1", "state": "open", "next_try_s": 24.5}
+    assert found["why"] == "the vendor's host has failed several times in a row, and is tried again in 25 s"
+
+
+async def test_a_pause_because_of_columns(database: str, tmp_path: Path) -> None:
+    """Data says what the vendor does not know, opt-outs go up, and resume ends it."""
+    async with desk(database, tmp_path, told_settings()) as d:
+        lease = await d.w.store.lease_lane(LOGIN, uuid4(), 60, d.plan.fingerprint)
+        assert lease is not None
+        await d.w.store.pause_for_columns(lease, "account-0: 氏名", d.plan.fingerprint)
+        await d.w.store.release_lane(lease)
+        upsert, stop = await d.append((UPSERT, TARO), (STOP, HANAKO))
+        await d.flush()
+        told = await lane(d)
+        assert isinstance(told["paused"], dict)
+        assert (told["paused"]["reason"], told["paused"]["holds"]) == ("columns", True)
+        assert (await d.event(upsert))["why"] == "its login is paused: columns: account-0: 氏名"
+        assert (await d.event(stop))["state"] == "delivered"
+        await d.told("POST", f"/v1/logins/{LOGIN}/resume")
+        await d.flush()
+        assert (await d.event(upsert))["state"] == "delivered"

@@ -59,6 +59,7 @@ class PureLog:
     cursor: Cursor = field(default_factory=Cursor)
     position: int = 0
     uploads: int = 0
+    waited_s: float = 0
     filed: list[Filed] = field(default_factory=list)
 
     def flush(self, answer: Callable[[range], Outcome]) -> Settlement:
@@ -77,6 +78,7 @@ class PureLog:
         return settlement
 
     def _follow(self, settlement: Settlement, cut_from: int) -> None:
+        self.waited_s += settlement.delay_s or 0
         self.cursor = replace(settlement.cursor, sent_to=max(self.cursor.sent_to, settlement.cursor.sent_to))
         if settlement.take_back_from is not None:
             for batch in self.filed:
@@ -86,7 +88,7 @@ class PureLog:
         if settlement.position is not None:
             self.position = settlement.position
         elif settlement.state in OPEN:
-            # The same batch goes up again: for the rules it makes no difference to cut it anew.
+            # The same batch goes up again, or must shrink first: for the rules it is cut anew either way.
             self.position = cut_from
             self.filed.pop()
 

@@ -204,17 +204,18 @@ async def test_a_login_without_an_answer_is_transient(
     assert logins(metrics) == {"failed": 1}
 
 
-async def test_a_login_that_fails_is_tried_again_with_the_next_file(
-    client: Client, vendor: aioresponses, file: SpoolFile, metrics: Metrics
+async def test_a_login_that_fails_is_tried_again_a_little_later(
+    client: Client, vendor: aioresponses, file: SpoolFile, metrics: Metrics, clock: Clock
 ) -> None:
-    """A failure is not remembered, only a token is."""
+    """A failure is remembered for a second only; what comes meanwhile is told to come again, and burns nothing."""
     vendor.post(LOGIN, status=503)
     vendor.post(LOGIN, payload={"accessToken": "t"})
     vendor.post(ALL, payload=DONE)
     first = await client.upload(job(bme_login(), file))
-    second = await client.upload(job(bme_login(), file))
-    assert isinstance(first.outcome, Transient)
-    assert isinstance(second.outcome, Delivered)
+    at_once = await client.upload(job(bme_login(), file))
+    clock.now += 1.1
+    later = await client.upload(job(bme_login(), file))
+    assert [type(uploaded.outcome) for uploaded in (first, at_once, later)] == [Transient, Busy, Delivered]
     assert logins(metrics) == {"failed": 1, "ok": 1}
 
 

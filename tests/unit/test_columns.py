@@ -1,5 +1,7 @@
 """What relay.columns promises: each `data` becomes one line's cells or a refusal that names every field at fault."""
 
+import inspect
+import sys
 import time
 from decimal import Decimal
 from typing import Any
@@ -89,6 +91,18 @@ def test_an_expression_that_does_not_apply_names_itself_not_the_value() -> None:
     (problem,) = problems(plan(c=Column(path="join(' ', [last, first])")), {"email": EMAIL, "last": "山田"})
     assert problem.field == "data.join(' ', [last, first])"
     assert "山田" not in problem.message
+
+
+def test_an_expression_that_goes_too_deep_is_refused() -> None:
+    """It compiled where there was room; a request that leaves it less is a refusal, not a failure."""
+    rendering = plan(c=Column(path="!" * 250 + "name"))
+
+    def below(frames: int) -> tuple[FieldError, ...]:
+        return below(frames - 1) if frames else problems(rendering, {"email": EMAIL, "name": "山田"})
+
+    room = sys.getrecursionlimit() - len(inspect.stack(0))
+    (problem,) = below(room - 100)
+    assert problem.message == "expected data that this expression can be applied to"
 
 
 def test_all_problems_are_reported_together() -> None:

@@ -10,7 +10,7 @@ from relay import app
 from relay.batches import OUTCOMES, BatchState
 from relay.events import TYPES, EventState
 from relay.metrics import Metrics
-from relay.settings import Account, ApiToken, BmeLogin, HaihaiLogin, Process, Source, load
+from relay.settings import LOGIN_MODELS, Account, ApiToken, Process, Source, load
 from relay.status.service import ENDPOINTS
 
 ROOT = Path(__file__).parents[2]
@@ -43,7 +43,7 @@ def test_nothing_is_left_to_be_filled_in() -> None:
 
 def test_every_setting_is_told() -> None:
     """Whatever the TOML file may say stands in README."""
-    models = (Source, ApiToken, BmeLogin, HaihaiLogin, Account)
+    models = (Source, ApiToken, *LOGIN_MODELS.values(), Account)
     fields = {field for model in models for field in model.model_fields} - {"name"}
     assert {field for field in fields if not re.search(rf"[`\n ]{field}\b", README)} == set()
 

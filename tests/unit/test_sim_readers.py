@@ -331,6 +331,20 @@ def test_faults_are_met_in_order_and_as_often_as_told() -> None:
     assert faults.disarm() == 2
 
 
+def test_a_vendor_can_break_down_at_a_line() -> None:
+    """With an address, what happens to a whole upload is met by files with that line only, as often as told."""
+    faults = Faults(frozenset({"status", "too_large", "reset_during_body"}))
+    faults.add(fault="status", times=None, address="x@example.jp")
+    faults.add(fault="too_large", n_bytes=20, address="y@example.jp")
+    files = (b'"x@example.jp","a"', b'"xx@example.jp","a"', b'"y@example.jp"', b'"y@example.jp","long"', b"-" * 30)
+    met = [faults.meet("upload", "a", "all", file) for file in (*files, files[0])]
+    assert [fault and fault.fault for fault in met] == ["status", None, None, "too_large", None, "status"]
+    assert faults.meet("usage", "a") is None
+    for wrong in ({"fault": "reset_during_body"}, {"fault": "status", "on": "login"}):
+        with pytest.raises(ValueError, match="whole upload"):
+            faults.arm({**wrong, "address": "x@example.jp"})
+
+
 def test_resets_are_met_early() -> None:
     """A reset before the body of anybody is met with the headers, a contract's own as soon as it is known."""
     faults = Faults(frozenset({"reset_before_body", "reset_during_body", "status"}))

@@ -37,6 +37,33 @@ NEWS = Account.model_validate({"name": "news", "login": "blast", "columns": {"E-
 
 STATUSES = (200, 201, 302, 400, 401, 403, 404, 408, 409, 413, 423, 429, 500, 503)
 
+DOUBTS = (
+    "a count or a part of a line that is no single value",
+    "a count out of place",
+    "a count that is no whole number",
+    "a document type or an entity",
+    "a line with two numbers or contents",
+    "a list of lists",
+    "a name stands twice, or there are too many",
+    "a value is too long",
+    "broken off or not valid JSON",
+    "broken off or not valid XML",
+    "broken off",
+    "counts and a failure",
+    "details that are a line and hold lines",
+    "details that name no line",
+    "empty",
+    "more is said than can be meant",
+    "more lines are named than were sent",
+    "neither JSON nor XML",
+    "not valid JSON",
+    "one count is missing",
+    "something stands behind the end",
+    "text between elements",
+    "too deep",
+)
+"""All that may be said of what is wrong with a reply."""
+
 _WORD = f"(?:{'|'.join(sorted(WORDS, key=len, reverse=True))}|…)"
 _PARTS = (
     r"(?:login: )?HTTP [0-9]{3}",
@@ -46,6 +73,7 @@ _PARTS = (
     rf"(?:, Failure_{_WORD}(?: {_WORD})*)?",
     r"(?:, (?:success|failure) [0-9]{1,9}){0,2}",
     r"(?:, no token)?",
+    rf"(?:; (?:{'|'.join(DOUBTS)}))?",
 )
 EXCERPT = re.compile("".join(_PARTS), re.IGNORECASE)
 """All that may be kept of a reply."""

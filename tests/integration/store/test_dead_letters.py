@@ -138,6 +138,6 @@ async def test_three_lines_refused_alone_are_taken_back(bench: Bench) -> None:
     assert await bench.column("select batch_id from rejection") == [stop.id], "another operation's is not taken back"
     assert (await bench.cursor(U))["position"] == first.cut_to
     lane = await bench.lane()
-    assert (lane["pause_reason"], lane["pause_detail"]) == ("misconfigured", "bad")
+    assert (lane["pause_reason"], lane["pause_detail"]) == ("data", "bad")
     whole = await bench.filed(lease, U)
     assert whole.rows == 5

@@ -2,12 +2,12 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import datetime, timedelta, timezone
 from uuid import uuid4
 
 import pytest
 
-from relay.batches import Manifest
+from relay.batches import Manifest, Pace
 from relay.errors import Conflict, LaneLost
 from relay.events import Operation
 from relay.store import Lease
@@ -54,8 +54,11 @@ async def test_the_same_owner_with_an_old_generation_has_lost(bench: Bench) -> N
     second = await bench.store.lease_lane(LOGIN, first.owner, 60, FINGERPRINT)
     assert second == Lease(LOGIN, first.owner, first.generation + 1)
     with pytest.raises(LaneLost):
-        await bench.store.wait_for_quota(first)
+        await bench.store.keep_back(first, [ACCOUNT], [S], SPENT, opt_outs=True)
 
+
+SPENT = Pace(0, 600.0)
+"""A day without calls."""
 
 Write = Callable[[Bench, Lease, Manifest], Awaitable[object]]
 WRITES: dict[str, Write] = {
@@ -63,7 +66,7 @@ WRITES: dict[str, Write] = {
     "uncut": lambda bench, lease, batch: bench.store.uncut(lease, ACCOUNT, batch.id, "too late"),
     "spooled": lambda bench, lease, batch: bench.store.spooled(lease, batch, "ab" * 32),
     "begin_upload": lambda bench, lease, batch: bench.store.begin_upload(lease, batch, None),
-    "wait_for_quota": lambda bench, lease, _: bench.store.wait_for_quota(lease),
+    "keep_back": lambda bench, lease, _: bench.store.keep_back(lease, [ACCOUNT], [S], SPENT, opt_outs=True),
     "renew_lane": lambda bench, lease, _: bench.store.renew_lane(lease, 60),
 }
 
@@ -179,17 +182,3 @@ async def test_calls_are_counted_by_the_day_in_japan(bench: Bench) -> None:
     with pytest.raises(Conflict):
         await bench.store.begin_upload(lease, batch, None)
     assert (await bench.lane())["calls"] == calls, "what was not begun is not counted"
-
-
-async def test_a_spent_quota_waits_for_midnight_in_japan(bench: Bench) -> None:
-    """The lane waits until the next 00:00 in Japan, whatever the database's time zone; a pause is not touched."""
-    lease = await bench.lease()
-    await bench.execute(
-        "update lane set paused_at = now(), pause_reason = 'unauthorized', paused_fingerprint = 'other'"
-    )
-    await bench.store.wait_for_quota(lease)
-    lane = await bench.lane()
-    until = lane["not_before"].astimezone(JAPAN)
-    assert (until.hour, until.minute, until.second, until.microsecond) == (0, 0, 0, 0)
-    assert datetime.now(UTC) < until <= datetime.now(UTC) + timedelta(days=1)
-    assert (lane["wait_reason"], lane["pause_reason"]) == ("quota", "unauthorized")

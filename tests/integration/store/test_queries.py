@@ -81,32 +81,33 @@ ACCOUNT, NEW = "account-0", ["a webhook", "another webhook"]
 HASHES = [f"\\\\x{md5(str(number).encode(), usedforsecurity=False).hexdigest()}" for number in (1, 2)]
 TWO = [["2026-01-01T00:00:00Z"] * 2] * 2
 HOT: Mapping[str, tuple[Sequence[object], Sequence[str]]] = {
-    # query: (arguments, the indexes that it has to use)
+    # query[: how it is used]: (arguments, the indexes that it has to use)
     "append": (
         ([ACCOUNT] * 2, ["crm"] * 2, NEW, ["\\\\x00"] * 2, ["upsert"] * 2, ["\\\\x00"] * 2, [1, 1], ["\\\\x610d0a"] * 2,
-         *TWO),
+         *TWO, False),
         ("event_webhook_is_unique",),
+    ),
+    "append: to known webhooks": (
+        ([ACCOUNT] * 2, ["crm"] * 2, NEW, ["\\\\x00"] * 2, ["upsert"] * 2, ["\\\\x00"] * 2, [1, 1], ["\\\\x610d0a"] * 2,
+         *TWO, True),
+        (),
     ),
     "find_known": ((["crm"] * 2, NEW), ("event_webhook_is_unique",)),
     "survey": (
         (["login-0"] * 2, [ACCOUNT] * 2, ["upsert", "stop"], [60, 10], [10**6] * 2, [10**7] * 2,
-         ["login-0"], ["f"], EVENTS, None),
+         ["login-0"], ["f"], EVENTS, None, 3600),
         ("event_waiting", "event_again_waiting"),
     ),
     "cut_chunk": (
         (ACCOUNT, "upsert", CUT_TO, EVENTS, 20_000, ["delete", "upsert"], 10**6, 10**7, None, 999, True, [1], [20]),
         ("event_waiting", "event_customer", "superseded_pkey"),
     ),
+    "preview_cursor": ((ACCOUNT, "upsert", 10**6, 10**7, True), ("event_waiting",)),
     "count_range": ((ACCOUNT, "upsert", CUT_TO, EVENTS), ("event_waiting", "superseded_pkey")),
     "batch_lines": ((ACCOUNT, "upsert", 20_000, CUT_TO, 200, 20_000, 20_000), ("event_waiting", "superseded_pkey")),
     "reject_lines": ((ACCOUNT, 200, [2, 3], ["no", "no"], [False, True], 0), ("event_waiting", "superseded_pkey")),
     "append_again": ((ACCOUNT, 200, 1), ("event_waiting", "event_customer_permission", "superseded_pkey")),
     "retry_batch": ((ACCOUNT, 200), ("event_waiting", "superseded_pkey")),
-    "append_followed": (
-        ([ACCOUNT] * 2, ["crm"] * 2, NEW, ["\\\\x00"] * 2, ["upsert"] * 2, ["\\\\x00"] * 2, [1, 1], ["\\\\x610d0a"] * 2,
-         *TWO),
-        (),
-    ),
     "find_followed": ((["crm"] * 2, NEW, ["→moved", "→kept"]), ("event_webhook_is_unique", "unresolved_webhook")),
     "read_contacts": (([ACCOUNT] * 2, ["crm"] * 2, HASHES), ("known_address_pkey",)),
     "read_unresolved": (([ACCOUNT] * 2, ["crm"] * 2, HASHES), ("unresolved_customer",)),
@@ -114,7 +115,12 @@ HOT: Mapping[str, tuple[Sequence[object], Sequence[str]]] = {
     "reach": (([ACCOUNT] * 2, HASHES, 0, 5, 9), ("known_address_pkey", "former_address_left")),
     "read_former": (([ACCOUNT] * 2, HASHES, ["crm"] * 2, HASHES), ("former_address_pkey",)),
     "read_words": (([ACCOUNT] * 2, HASHES, ["%→moved", "%→previous"]), ("event_customer", "event_customer_permission")),
+    "retry_unanswered": (([300, 1800, 7200], 6), ("batch_refused", "event_pkey", "event_again")),
     "find_webhook": (("crm", ["w", "w→moved"]), ("event_webhook_is_unique",)),
+    "tell_proofs": (
+        ([ACCOUNT] * 2, [20_000, 20_021], 20, 20, 5),
+        ("event_pkey", "event_again", "batch_of_event", "batch_opt_outs_replaced", "event_customer_permission"),
+    ),
 }  # fmt: skip
 
 
@@ -129,7 +135,7 @@ def literal(value: object) -> str:
 
 async def plan_of(connection: asyncpg.Connection, name: str, args: Iterable[object]) -> str:
     """Explain a prepared query, so that a generic plan is generic, as it runs."""
-    await connection.execute(f"prepare q as {sql(name)}")
+    await connection.execute(f"prepare q as {sql(name.partition(':')[0])}")
     transaction = connection.transaction()
     await transaction.start()
     execute = f"execute q({', '.join(literal(arg) for arg in args)})"

@@ -57,6 +57,18 @@ async def test_due_by_age_of_the_oldest(bench: Bench) -> None:
     assert (candidate.login, candidate.account, candidate.operation) == (LOGIN, ACCOUNT, U)
 
 
+async def test_what_has_failed_waits_since_its_next_try_is_due(bench: Bench) -> None:
+    """Else its older events would always go before what has not been tried, whenever both may go."""
+    await bench.append(received(bench.event(S, "a"), ago_s=9000), received(bench.event(D, "b"), ago_s=50))
+    failed = "update cursor set not_before = now() - interval '20 s' where operation = 'stop'"
+    ages = []
+    for query in ("select 1", failed):
+        await bench.execute(query)
+        found = [await survey(bench, bench.target(operation)) for operation in (S, D)]
+        ages.append([round(one.age_s, -1) for one in found if one])
+    assert ages == [[9000, 50], [20, 50]]
+
+
 async def test_a_clock_that_ran_ahead_holds_nothing_up(bench: Bench) -> None:
     """What was stamped with a time to come is due now, and with it all that came after it."""
     patient = bench.target(U, flush_after_s=100)

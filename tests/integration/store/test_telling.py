@@ -59,6 +59,7 @@ QUERIES: Mapping[str, Sequence[object]] = {
     "find_customer": (CUSTOMER, 1000),
     "find_words": (CUSTOMER,),
     "tell_events": (["a0", "a1"], [2000, 2001], ["stop", "stop"], [None, None]),
+    "tell_proofs": (["a0", "a1"], [2000, 2001], 20, 20, 5),
     "tell_batches": ("a0", None, None, 2**62, 100),
     "tell_uploads": ("a0", 5),
     "tell_rejections": ("a0", 5, 0, 100),

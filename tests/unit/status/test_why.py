@@ -2,10 +2,12 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
-from relay.batches import BatchState
+from relay.batches import UNANSWERED, BatchState
+from relay.client import HostState, State
 from relay.events import EventState, Operation
 from relay.status.why import UNNAMED, Around, spell, why_batch, why_event
 from relay.store import ToldBatch, ToldCursor, ToldEvent, ToldLane
@@ -118,6 +120,9 @@ def lane_waits(seconds: float, reason: str) -> ToldLane:
 # -- events that are done with ---------------------------------------------------------------------------------------
 
 
+ALONE: dict[str, Any] = {"batch_id": 12, "line": 2, "batch_reason": f"{UNANSWERED}: HTTP 500"}
+
+
 @pytest.mark.parametrize(
     ("event", "told"),
     [
@@ -134,6 +139,18 @@ def lane_waits(seconds: float, reason: str) -> ToldLane:
         (
             replace(EVENT, state=EventState.REJECTED, batch_id=12, line=3, message="taro@example.jp?"),
             "the vendor refused its line, line 3 of batch 12",
+        ),
+        (
+            replace(EVENT, operation=Operation.UPSERT, state=EventState.REJECTED, **ALONE),
+            f"{UNANSWERED} (line 2 of batch 12)",
+        ),
+        (
+            replace(EVENT, operation=Operation.STOP, state=EventState.REJECTED, **ALONE),
+            f"{UNANSWERED} (line 2 of batch 12), and it is appended again",
+        ),
+        (
+            replace(EVENT, operation=Operation.STOP, state=EventState.REJECTED, dismissed=True, **ALONE),
+            f"{UNANSWERED} (line 2 of batch 12); an operator dismissed it",
         ),
         (
             replace(EVENT, state=EventState.REJECTED, batch_id=12, line=3, dismissed=True),
@@ -218,6 +235,38 @@ def test_an_operators_pause_without_a_detail() -> None:
     assert pending(WAITING, lane=lane, paused=True) == "its login is paused: operator"
 
 
+def test_unknown_columns_hold_back_data_only() -> None:
+    """An opt-out under such a pause tells what else it waits for."""
+    lane = replace(LANE, paused_at=NOON, pause_reason="columns", pause_detail="news: 氏名")
+    stop = replace(cursor(Operation.STOP), first_id=90, first_age_s=4)
+    held = around(WAITING, stop, lane=lane, paused=True)
+    assert why_event(EVENT, held) == "its login is paused: columns: news: 氏名"
+    told = why_event(replace(EVENT, operation=Operation.STOP), held)
+    assert told == "waits for more or until 10 s after it arrived (in 6 s)"
+
+
+def test_settings_that_were_refused_say_so() -> None:
+    """This replica leaves the lane to those with other settings, whatever else it waits for."""
+    held = replace(around(WAITING, lane=lane_waits(40, "busy")), refused_s=3000.0)
+    told = "its login is left to replicas with other settings: the vendor refused this one's, which try again in 50 min"
+    assert why_event(EVENT, held) == told
+
+
+def test_a_host_that_fails_is_the_reason_where_it_takes_longest() -> None:
+    """Open, it says when it is tried again; half-open, that somebody tries; and nothing beside what takes longer."""
+    failing = replace(around(WAITING), host=HostState(State.OPEN, 24.2))
+    told = "the vendor's host has failed several times in a row, and is tried again in 25 s"
+    assert why_event(EVENT, failing) == told
+    assert why_batch(BATCH, replace(around(OPEN), host=HostState(State.OPEN, 24.2))) == told
+    soon = replace(failing, host=HostState(State.OPEN, 20))
+    assert why_event(EVENT, soon) == "waits for more or until 60 s after it arrived (in 23 s)"
+    waiting = replace(around(OPEN, lane=lane_waits(40, "busy")), host=HostState(State.OPEN, 24.2))
+    assert why_batch(BATCH, waiting) == "the vendor is busy with another import and is asked again in 40 s"
+    probing = replace(around(OPEN), host=HostState(State.HALF_OPEN))
+    told = "the vendor's host has failed several times in a row, and one upload tries first whether it answers"
+    assert why_batch(BATCH, probing) == told
+
+
 @pytest.mark.parametrize(
     ("lane", "told"),
     [
@@ -227,8 +276,12 @@ def test_an_operators_pause_without_a_detail() -> None:
             lane_waits(42, "settling"),
             "the vendor may still be importing the last file; the next one may go up in 42 s",
         ),
+        (
+            lane_waits(2400, "logins_refused"),
+            "the vendor has refused the login too often: nobody logs in before 2026-04-01 12:00 UTC (for 40 min)",
+        ),
     ],
-    ids=["quota", "busy", "settling"],
+    ids=["quota", "busy", "settling", "logins_refused"],
 )
 def test_what_a_lane_waits_for(lane: ToldLane, told: str) -> None:
     """Each of a lane's waits has its own words."""

@@ -21,7 +21,8 @@ from relay.batches import (
 from relay.events import Operation
 from relay.vendors import Claim, Counted, Sent
 from relay.vendors.bme import Bme
-from relay.vendors.bme_judging import MESSAGE_CHARS_MAX, SAME_MESSAGE_ROWS_MIN
+from relay.vendors.bme_judging import SAME_MESSAGE_ROWS_MIN
+from relay.vendors.claims import MESSAGE_CHARS_MAX
 from tests.unit.vendors.made import (
     DELETE_JSON_SAMPLE,
     DELETE_XML_SAMPLE,

@@ -94,6 +94,15 @@ def test_fields_of_the_form_are_not_filled_in_twice() -> None:
     }
 
 
+@pytest.mark.parametrize(("event_type", "operation"), [("customer.allowed", "upsert"), ("customer.created", "allow")])
+def test_data_and_consent_are_not_mixed_up(event_type: str, operation: str) -> None:
+    """Consent holds no record to write, and a record is no consent: either is itself or is ignored."""
+    problems = found(HAI, operations={event_type: operation})
+    assert list(problems) == ["accounts.news.operations"]
+    assert f'"ignore", and cannot become {operation}' in problems["accounts.news.operations"]
+    assert found(HAI, operations={event_type: "ignore"}) == {}
+
+
 def test_texts_that_could_not_work_are_named() -> None:
     """An empty message would match all, a status header must be writable."""
     problems = found(BLAST | {"unknown_address_messages": ["存在しません", " "], "status_header": "🙂"})

@@ -1,0 +1,168 @@
+"""`relay vendor-errors ACCOUNT`: list, export and delete by hand what blastmail and blaynmail keep of failed lines."""
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from relay.cli.tables import print_json, print_table
+from relay.client import Client
+from relay.errors import RelayError
+from relay.flush import records
+from relay.metrics import Metrics
+from relay.settings import Login, Settings, database_url, load
+from relay.spool import Spool
+from relay.store import Store, TakenRecord
+from relay.vendors.bme_records import DELETE_ERROR, KINDS, ErrorRecord, Failed, keeps_records
+
+COLUMNS = ("type", "date", "count", "taken over", "upload")
+
+Answer = TypeVar("Answer")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command takes."""
+    parser.add_argument("account", metavar="ACCOUNT", help="an account of the settings; its whole login is looked at")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    one = parser.add_mutually_exclusive_group()
+    told = "create (登録エラー) or delete (削除エラー), and the time as listed"
+    one.add_argument("--export", nargs=2, metavar=("TYPE", "DATE"), help=f"write a record's CSV file: {told}")
+    one.add_argument("--delete", nargs=2, metavar=("TYPE", "DATE"), help=f"delete a record at the vendor: {told}")
+    parser.add_argument("--to", type=Path, metavar="FILE", help="with --export: a new file, readable by you only")
+    parser.add_argument("--yes", action="store_true", help="with --delete: do not ask")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Do what is asked for; the exit code is 0."""
+    if (options.to and not options.export) or (options.yes and not options.delete):
+        raise RelayError("--to belongs to --export, --yes to --delete")
+    settings = load(Path(os.environ.get("RELAY_CONFIG") or "relay.toml"), os.environ)
+    login = _login(settings, options.account)
+    if options.export:
+        asyncio.run(_export(login, *_named(options.export), to=options.to))
+    elif options.delete:
+        asyncio.run(_delete(login, *_named(options.delete), sure=options.yes))
+    else:
+        _print(*asyncio.run(_list(login)), as_json=options.json)
+    return 0
+
+
+def _login(settings: Settings, name: str) -> Login:
+    account = settings.accounts.get(name)
+    if account is None:
+        raise RelayError(f"the settings have no such account; they have {', '.join(sorted(settings.accounts))}")
+    login = settings.login_of(account)
+    if not keeps_records(login):
+        raise RelayError(
+            f"{login.vendor} keeps no lists of failed lines that relay could ask for: "
+            "its admin screen, or its report mail, tells what became of a file"
+        )
+    return login
+
+
+def _named(given: list[str]) -> tuple[str, str]:
+    kind, date = given
+    kind = KINDS.get(kind, kind)
+    if kind not in KINDS.values():
+        raise RelayError(f"a type is one of {', '.join((*KINDS, *KINDS.values()))}")
+    return kind, date
+
+
+async def _asking(login: Login, work: Callable[[Client, Login], Awaitable[Answer | Failed]]) -> Answer:
+    """Talk to the vendor; raises RelayError where there is no answer of use."""
+    async with Client(Metrics(), Spool(Path(os.devnull))) as client:  # no file is uploaded here
+        answer = await work(client, login)
+    if isinstance(answer, Failed):
+        raise RelayError(f"{login.vendor} did not do it: {answer.reason}")
+    return answer
+
+
+# -- listing ---------------------------------------------------------------------------------------------------------
+
+
+async def _list(login: Login) -> tuple[tuple[ErrorRecord, ...], dict[tuple[str, str], TakenRecord] | None]:
+    """List the vendor's records, and where a database is configured what relay has taken over of them."""
+    listed = await _asking(login, records.search)
+    if not (os.environ.get("RELAY_DATABASE_URL") or os.environ.get("RELAY_DATABASE_URL_FILE")):
+        return listed.records, None
+    async with Store.open(database_url(os.environ).value, statement_cache=0) as store:
+        taken = await store.list_records(login.name)
+    return listed.records, {(one.kind, one.date): one for one in taken}
+
+
+def _print(found: tuple[ErrorRecord, ...], taken: dict[tuple[str, str], TakenRecord] | None, *, as_json: bool) -> None:
+    told = [_told(record, taken) for record in found]
+    if as_json:
+        print_json({"records": told})
+    elif told:
+        print_table(COLUMNS, [{**one, "taken over": one["taken_over"]} for one in told])
+    else:
+        print("the vendor has no records of failed lines")
+
+
+def _told(record: ErrorRecord, taken: dict[tuple[str, str], TakenRecord] | None) -> dict[str, Any]:
+    """Tell of a record; whether it was taken over is null without a database."""
+    own = (taken or {}).get((record.kind, record.date))
+    own = own if own is not None and own.count == record.count else None
+    return {
+        "type": record.kind,
+        "date": record.date,
+        "count": record.count,
+        "taken_over": None if taken is None else own is not None,
+        "upload": f"{own.account}, batch {own.batch_id}, upload {own.number}" if own else None,
+    }
+
+
+# -- exporting -------------------------------------------------------------------------------------------------------
+
+
+async def _export(login: Login, kind: str, date: str, *, to: Path | None) -> None:
+    table, body = await _asking(login, lambda client, login: records.export(client, login, kind, date))
+    if to is None:
+        sys.stdout.write(
+            "".join(",".join(f'"{_quoted(cell)}"' for cell in row) + "\n" for row in (table.header, *table.rows))
+        )
+        told = "standard output"
+    else:
+        _write_new(to, body)
+        told = str(to)
+    print(f"{len(table.rows)} lines with customers' data to {told}", file=sys.stderr)
+
+
+def _quoted(cell: str) -> str:
+    return cell.replace('"', '""')
+
+
+def _write_new(path: Path, body: bytes) -> None:
+    """Write the file as the vendor sent it, for nobody else to read. Raises RelayError if something is there."""
+    try:
+        opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as error:
+        raise RelayError(f"cannot make the file {path}: {type(error).__name__}") from None
+    with os.fdopen(opened, "wb") as file:
+        file.write(body)
+
+
+# -- deleting --------------------------------------------------------------------------------------------------------
+
+
+async def _delete(login: Login, kind: str, date: str, *, sure: bool) -> None:
+    """Delete one record, after asking."""
+    listed = await _asking(login, records.search)
+    there = [one for one in listed.records if (one.kind, one.date) == (kind, date)]
+    if len(there) != 1:
+        raise RelayError(f"the vendor has {len(there)} records of that type and time")
+    told = f"the {'deletion' if kind == DELETE_ERROR else 'registration'} record of {date}, {there[0].count} lines"
+    if not sure and not _agreed(f"Delete {told} at {login.vendor}? "):
+        raise RelayError("nothing was deleted")
+    await _asking(login, lambda client, login: records.delete(client, login, there[0]))
+    print(f"deleted {told}")
+
+
+def _agreed(question: str) -> bool:
+    if not sys.stdin.isatty():
+        raise RelayError("without a terminal to ask on, --delete needs --yes")
+    return input(f"{question}[y/N] ").strip().lower() in ("y", "yes")

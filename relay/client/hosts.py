@@ -1,0 +1,105 @@
+"""The vendors' hosts as this process sees them: a breaker for each, told in metrics and logs."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http import HTTPStatus
+from urllib.parse import urlsplit
+
+from relay.batches import Busy
+from relay.client.breaker import Breaker, Leave, State, Verdict
+from relay.log import logger
+from relay.metrics import Metrics
+from relay.settings import Login
+
+log = logger(__name__)
+
+_PORTS = {"http": 80, "https": 443}
+
+
+@dataclass(frozen=True, slots=True)
+class HostState:
+    """How a login's host stands in this process; nothing is sent to it for `next_try_s` seconds."""
+
+    state: State = State.CLOSED
+    next_try_s: float = 0.0
+
+
+def host_of(login: Login) -> str:
+    """Name a login's host: scheme, name and, where it is not the scheme's own, port of its base URL."""
+    parts = urlsplit(login.base_url)
+    name = parts.hostname or ""
+    name = f"[{name}]" if ":" in name else name
+    port = "" if parts.port in (None, _PORTS.get(parts.scheme)) else f":{parts.port}"
+    return f"{parts.scheme}://{name}{port}"
+
+
+@dataclass(slots=True)
+class Visit:
+    """One call or upload to a host. Without a word it says nothing about the host."""
+
+    verdict: Verdict = Verdict.NOTHING
+
+    def answered(self, status: int, *, understood: bool = False) -> None:
+        """The host has answered with this HTTP status. A 5xx that says what is wrong with the request is an answer."""
+        fine = understood or status < HTTPStatus.INTERNAL_SERVER_ERROR
+        self.verdict = Verdict.ANSWERED if fine else Verdict.BROKEN
+
+    def unanswered(self, *, sent: bool) -> None:
+        """The host has not answered: it was not even reached, or something had been `sent` already."""
+        self.verdict = Verdict.BROKEN if sent else Verdict.UNREACHED
+
+
+class Hosts:
+    """The breakers of all hosts of a process."""
+
+    def __init__(self, metrics: Metrics, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._metrics = metrics
+        self._clock = clock
+        self._breakers: dict[str, Breaker] = {}
+
+    def state(self, login: Login) -> HostState:
+        """Say how a login's host stands."""
+        breaker, now = self._breaker(login), self._clock()
+        return HostState(breaker.state(now), breaker.next_try_s(now))
+
+    def may_try(self, login: Login) -> bool:
+        """Say whether there is a use in preparing something to send; see `Breaker.may_try`."""
+        return self._breaker(login).may_try(login.name, self._clock())
+
+    @contextmanager
+    def visit(self, login: Login, subject: str) -> Iterator[Visit | Busy]:
+        """Send something within the block and say what came of it; `Busy` where nothing may be sent.
+
+        `subject` is what one file or contract at fault is told apart by, within the login.
+        """
+        breaker = self._breaker(login)
+        before = breaker.state(self._clock())
+        leave = breaker.begin(login.name, f"{login.name} {subject}", self._clock())
+        if leave is None:
+            next_try_s = breaker.next_try_s(self._clock())
+            yield Busy("nothing was sent: the vendor's host has failed several times in a row", next_try_s or None)
+            return
+        if before is State.HALF_OPEN:
+            log.info("breaker_half_open", host=host_of(login), login=login.name)
+        visit = Visit()
+        try:
+            yield visit
+        finally:
+            self._end(login, breaker, leave, visit.verdict)
+
+    def _end(self, login: Login, breaker: Breaker, leave: Leave, verdict: Verdict) -> None:
+        host, before = host_of(login), breaker.state(self._clock())
+        breaker.end(leave, verdict, self._clock())
+        after = breaker.state(self._clock())
+        if after is State.OPEN and before is not State.OPEN:
+            self._metrics.breaker_open.labels(host).set(1)
+            self._metrics.breaker_openings.labels(host).inc()
+            log.warning("breaker_opened", host=host, login=login.name, next_try_s=breaker.next_try_s(self._clock()))
+        elif after is State.CLOSED and before is not State.CLOSED:
+            self._metrics.breaker_open.labels(host).set(0)
+            log.info("breaker_closed", host=host, login=login.name)
+
+    def _breaker(self, login: Login) -> Breaker:
+        return self._breakers.setdefault(host_of(login), Breaker())

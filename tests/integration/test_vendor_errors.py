@@ -1,0 +1,160 @@
+"""`relay vendor-errors`: what the vendor keeps of failed lines, listed, exported and deleted by hand."""
+
+import asyncio
+import json
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from relay import cli
+from tests.integration.recovering import Stage, U, stage
+from tests.integration.test_recovering import lose
+
+SETTINGS = """
+[sources.crm]
+bearer_tokens = ["a-token-of-the-crm-of-twenty"]
+accounts = ["news", "shop"]
+[logins.login-0]
+vendor = "blastmail"
+base_url = "{url}"
+username = "user"
+password = "pw"
+api_key = "key"
+[logins.hai]
+vendor = "haihai"
+base_url = "https://hai.example.jp"
+aid = 1
+login_id = "user"
+transport_password = "pw"
+[accounts.news]
+login = "login-0"
+operations = {{ "customer.banned" = "stop" }}
+columns = {{ "E-Mail" = "email" }}
+[accounts.shop]
+login = "hai"
+columns = {{ "メールアドレス" = "email" }}
+"""
+
+
+@pytest.fixture
+def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Name a settings file; no database is configured."""
+    for name in [name for name in os.environ if name.startswith("RELAY_")]:
+        monkeypatch.delenv(name)
+    path = tmp_path / "relay.toml"
+    monkeypatch.setenv("RELAY_CONFIG", str(path))
+    return path
+
+
+async def run(s: Stage, environment: Path, *arguments: str) -> int:
+    """Run the command as the shell does; returns the exit code."""
+    environment.write_text(SETTINGS.format(url=s.sim.base_url), encoding="utf-8")
+    with pytest.raises(SystemExit) as ended:
+        await asyncio.to_thread(cli.main, ["vendor-errors", *arguments])
+    code = ended.value.code
+    assert isinstance(code, int)
+    return code
+
+
+async def make_records(s: Stage) -> str:
+    """Have one record that relay settled from, and one of a person's; returns the date of relay's."""
+    s.sim.ahead_s = -100.0
+    await s.person_imports("delete", ["E-Mail"], ["x@example.jp"], ["y@example.jp"])
+    s.sim.ahead_s = 0.0
+    lose(s, "lost reply", "b")
+    await s.say(U, "a", "b")
+    assert [*await s.go(), *await s.go()] == ["unknown", "delivered"]
+    return str(await s.w.connection.fetchval("select date from error_record"))
+
+
+async def test_records_are_listed(
+    database: str,
+    tmp_path: Path,
+    environment: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """For people and for scripts; where a database is configured, which of them relay has taken over."""
+    async with stage(database, tmp_path / "spool") as s:
+        assert await run(s, environment, "news") == 0
+        assert "no records" in capsys.readouterr().out
+        date = await make_records(s)
+        assert await run(s, environment, "news", "--json") == 0
+        told = json.loads(capsys.readouterr().out)["records"]
+        assert [(one["type"], one["count"], one["taken_over"]) for one in told] == [
+            ("登録エラー", 1, None),
+            ("削除エラー", 2, None),
+        ]
+        monkeypatch.setenv("RELAY_DATABASE_URL", database)
+        assert await run(s, environment, "news", "--json") == 0
+        told = json.loads(capsys.readouterr().out)["records"]
+        assert [(one["taken_over"], one["upload"]) for one in told] == [
+            (True, "account-0, batch 1, upload 1"),
+            (False, None),
+        ]
+        assert await run(s, environment, "news") == 0
+        out = capsys.readouterr().out
+        assert date in out
+        assert "yes" in out
+
+
+async def test_a_record_is_exported(
+    database: str, tmp_path: Path, environment: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """To the terminal as text, or as the vendor sent it to a new file that nobody else can read; and it says so."""
+    async with stage(database, tmp_path / "spool") as s:
+        date = await make_records(s)
+        assert await run(s, environment, "news", "--export", "create", date) == 0
+        captured = capsys.readouterr()
+        assert '"b@example.jp","髙橋 b"' in captured.out
+        assert "1 lines with customers' data" in captured.err
+        path = tmp_path / "errors.csv"
+        for code in (0, 1):
+            assert await run(s, environment, "news", "--export", "登録エラー", date, "--to", str(path)) == code
+        assert "cannot make the file" in capsys.readouterr().err, "nothing is written over"
+        assert "髙橋 b" in path.read_bytes().decode("cp932")
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+async def test_a_record_is_deleted(
+    database: str,
+    tmp_path: Path,
+    environment: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Only that one, and only after somebody has agreed: on a terminal, or with --yes."""
+    async with stage(database, tmp_path / "spool") as s:
+        date = await make_records(s)
+        assert await run(s, environment, "news", "--delete", "create", date) == 1
+        assert "needs --yes" in capsys.readouterr().err
+        monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+        for answer, code in (("n", 1), ("", 1), ("y", 0)):
+            monkeypatch.setattr("builtins.input", lambda _, answer=answer: answer)
+            assert len(await s.listed()) == 2
+            assert await run(s, environment, "news", "--delete", "create", date) == code
+        assert await s.listed() == [("削除エラー", 2)]
+        assert await run(s, environment, "news", "--delete", "create", date, "--yes") == 1
+        assert "has 0 records" in capsys.readouterr().err
+
+
+async def test_what_cannot_be_done_is_said(
+    database: str, tmp_path: Path, environment: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another vendor, no such account, a type that is none, options that do not go together, a vendor that is ill."""
+    async with stage(database, tmp_path / "spool") as s:
+        for arguments, said in (
+            (["shop"], "haihai keeps no lists"),
+            (["nobody"], "they have news, shop"),
+            (["news", "--export", "both", "20180509T15:01:31"], "a type is one of"),
+            (["news", "--export", "create", "20180509T15:01:31"], "blastmail did not do it: HTTP 400"),
+            (["news", "--to", "x.csv"], "--to belongs to --export"),
+            (["news", "--yes"], "--yes to --delete"),
+        ):
+            assert await run(s, environment, *arguments) == 1
+            assert said in capsys.readouterr().err
+        s.sim.faults.add(fault="html", on="error_search")
+        assert await run(s, environment, "news") == 1
+        assert "blastmail did not do it: HTTP 503" in capsys.readouterr().err
