@@ -530,8 +530,8 @@ class PreviewedOperation(Answer):
 class PreviewedCalls(Answer):
     """The uploads that all of it needs, and the vendor's calls of the day; null where the vendor counts none.
 
-    `takes_s` says in how many seconds the last file may go up, without the time that uploads take themselves; null where
-    that depends on an operator.
+    `takes_s` says in how many seconds the last file may go up, without the time that uploads take themselves; null
+    where that depends on an operator.
     """
 
     needed: int
@@ -544,8 +544,8 @@ class PreviewedCalls(Answer):
 class Preview(Answer):
     """What the next cuts of an account would send: its operations in the order in which they would go.
 
-    It is as of one moment, and supposes that nothing arrives, that every file is taken, and that no other account of the
-    login has anything to send; stops and bans that relay would append again behind upserts are not counted. Nothing is
+    It is as of one moment, and supposes that nothing arrives, that every file is taken, and that no other account of
+    the login has anything to send; stops and bans that relay would append again behind upserts are not counted. Nothing is
     cut or moved by asking. The sums are those of the files, without batches that are open. `complete` is false where
     there is more than was looked at: 20 files, or 2 seconds of looking.
     """

@@ -1,6 +1,6 @@
 """Who opts out does not wait behind twenty thousand others, nor behind a backlog of many files.
 
-`RELAY_BACKLOG` says how many customers wait in it (20,000; a million take some minutes).
+`BACKLOG_ROWS` says how many customers wait in it (20,000; a million take some minutes).
 """
 
 import os
@@ -20,7 +20,7 @@ from tests.acceptance.settings_file import HEADERS, PASSWORD, account, bme
 CUSTOMERS = 20_000
 PER_REQUEST = 1_000
 
-BACKLOG = int(os.environ.get("RELAY_BACKLOG", "20000"))
+BACKLOG = int(os.environ.get("BACKLOG_ROWS", "20000"))
 FILES = 6
 ROW_BYTES = 40
 IMPORT_S = 0.4

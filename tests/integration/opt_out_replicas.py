@@ -10,12 +10,15 @@ from uuid import uuid4
 
 from relay.client import Client, Uploaded, UploadJob
 from relay.events import Operation
-from relay.flush import LaneWorker, LoginPlan
+from relay.flush import Checker, LaneWorker, LoginPlan, Worked
 from relay.flush.recovering import Recovering
 from relay.metrics import Metrics
 from relay.spool import Spool, SpoolFile
 from relay.store import Lease, Store
 from tests.integration.faults import STORE_STEPS, Died
+
+LEASE_S = 600
+"""No lease runs out by itself."""
 
 
 @dataclass
@@ -112,8 +115,10 @@ class Replica:
     directory: Path
     begun: list[Operation]
     said: Callable[[str], None]
+    clock: Callable[[], float]
     fate: Fate = field(default_factory=Fate)
     under_way: asyncio.Task[None] | None = None
+    worked: Worked = field(default_factory=Worked)
     worker: LaneWorker = field(init=False)
     client: Client = field(init=False)
 
@@ -124,11 +129,21 @@ class Replica:
         """Start anew, as a process of another owner on the same disk."""
         store, spool = FatedStore(self.store._pool), FatedSpool(self.directory)  # noqa: SLF001 - one pool for all
         self.fate = store.fate = spool.fate = Fate()
-        self.client = Client(Metrics(), spool)
+        self.client = Client(Metrics(), spool, token_clock=self.clock, host_clock=self.clock)
         uploads = FatedClient(self.client, self.fate, self.begun)
         metrics = Metrics()
         recovering = Recovering(store, self.client, metrics, settled_s=0.0)
-        self.worker = LaneWorker(store, spool, uploads, metrics, uuid4(), 600, recovering=recovering)
+        self.worker = LaneWorker(
+            store,
+            spool,
+            uploads,
+            metrics,
+            uuid4(),
+            LEASE_S,
+            checker=Checker(store, self.client, metrics),
+            may_try=self.client.may_try,
+            recovering=recovering,
+        )
 
     async def work(self, plan: LoginPlan, fence: int, fate: tuple[str, Literal["dies", "freezes"]] | None) -> None:
         """Do one piece of work, unless it is frozen in an earlier one, up to its end or its fate."""
@@ -138,8 +153,9 @@ class Replica:
             self.fate.at, self.fate.kind = fate
 
         async def piece() -> None:
+            self.worked = Worked()
             with suppress(Died):
-                await self.worker.work(plan, fence)
+                self.worked = await self.worker.work(plan, fence)
 
         self.under_way = asyncio.create_task(piece())
         while not (self.fate.frozen or self.under_way.done()):

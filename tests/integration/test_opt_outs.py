@@ -5,7 +5,8 @@ two replicas that die or freeze at any step, with older fences and other setting
 pauses, resumes, retries and dismisses. After every step what is told is held against the vendor's own records, and in
 the end the vendor's list against the last words.
 
-`RELAY_OPT_OUT_EXAMPLES` says how many examples are tried for each vendor (40), `RELAY_OPT_OUT_SEED` makes others.
+`OPT_OUT_EXAMPLES` says how many examples are tried for each vendor (50), `OPT_OUT_STEPS` of how many steps at most
+(20), `OPT_OUT_SEED` makes others.
 """
 
 import asyncio
@@ -28,10 +29,10 @@ from tests.integration.faults import STEPS
 from tests.integration.opt_out_case import ADDRESSES, VENDORS, Case
 from tests.integration.opt_out_faults import FAULTS
 
-EXAMPLES = int(os.environ.get("RELAY_OPT_OUT_EXAMPLES", "40"))
-SEED = os.environ.get("RELAY_OPT_OUT_SEED")
-PHASES = [Phase.generate, Phase.shrink] if os.environ.get("RELAY_OPT_OUT_SHRINK", "1") == "1" else [Phase.generate]
-STEPS_MAX = int(os.environ.get("RELAY_OPT_OUT_STEPS", "20"))
+EXAMPLES = int(os.environ.get("OPT_OUT_EXAMPLES", "50"))
+SEED = os.environ.get("OPT_OUT_SEED")
+PHASES = [Phase.generate, Phase.shrink] if os.environ.get("OPT_OUT_SHRINK", "1") == "1" else [Phase.generate]
+STEPS_MAX = int(os.environ.get("OPT_OUT_STEPS", "20"))
 
 ALL = tuple(Operation)
 DUE: Sequence[tuple[Operation, ...]] = (

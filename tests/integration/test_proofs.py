@@ -109,7 +109,11 @@ async def test_waiting(database: str, tmp_path: Path) -> None:
             told = await proof(d, event)
             assert (told["result"], told["confirmed_at"]) == ("waiting", None)
             assert uploads(told) == [(1, 2, "transient", None), (2, 2, None, None)]
-        assert (await proof(d, event))["result"] == "confirmed"
+        told = await proof(d, event)
+        assert (told["result"], uploads(told)) == (
+            "confirmed",
+            [(1, 2, "transient", None), (2, 2, "delivered", "confirmed")],
+        )
 
 
 async def test_the_upload_that_confirmed_counts(database: str, tmp_path: Path) -> None:
