@@ -545,9 +545,9 @@ class Preview(Answer):
     """What the next cuts of an account would send: its operations in the order in which they would go.
 
     It is as of one moment, and supposes that nothing arrives, that every file is taken, and that no other account of
-    the login has anything to send; stops and bans that relay would append again behind upserts are not counted. Nothing is
-    cut or moved by asking. The sums are those of the files, without batches that are open. `complete` is false where
-    there is more than was looked at: 20 files, or 2 seconds of looking.
+    the login has anything to send; stops and bans that relay would append again behind upserts are not counted. Nothing
+    is cut or moved by asking. The sums are those of the files, without batches that are open. `complete` is false
+    where there is more than was looked at: 20 files, or 2 seconds of looking (10 for the first file).
     """
 
     account: str

@@ -158,8 +158,11 @@ class World:
         """Return the ids of a source's webhooks that are in the log."""
         return {row["message_id"] for row in await self.rows("select message_id from event where source = $1", source)}
 
-    async def settled(self, *sims: Sim, timeout_s: float = 60.0) -> None:
-        """Wait until nothing is pending or open, and the vendors have imported all; nothing may be lost or doubled."""
+    async def settled(self, *sims: Sim, timeout_s: float = 120.0) -> None:
+        """Wait until nothing is pending or open, and the vendors have imported all; nothing may be lost or doubled.
+
+        A deletion whose answer was lost waits a minute for the vendor's record of it to be believed.
+        """
         told = ""
 
         async def nothing_is_left() -> bool:

@@ -233,7 +233,7 @@ async def test_a_resume_gives_a_vendor_its_time(database: str, tmp_path: Path) -
 async def test_other_settings_are_not_held_by_the_pause(database: str, tmp_path: Path) -> None:
     """A replica with corrected settings tells that the pause does not hold for it, and why the event still waits."""
     async with desk(database, tmp_path, told_settings()) as d:
-        await d.append((UPSERT, TARO))
+        await d.append((STOP, TARO))
         await d.flush(Misconfigured("81435: there is no such group"))
     corrected = with_accounts(told_settings(), group_id=7)
     assert login_plans(corrected, KEYS)[LOGIN].fingerprint != d.plan.fingerprint
