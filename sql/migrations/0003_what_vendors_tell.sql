@@ -20,7 +20,7 @@ alter table lane
 comment on column lane.pause_reason is 'columns: the vendor does not know a header, found before a file was sent; data: it did not understand a file of data. Opt-outs go on in both.';
 
 alter table cursor add column wait_reason text not null default '';
-comment on column cursor.wait_reason is 'Why its next try is later, where it is not for a failed attempt: quota.';
+comment on column cursor.wait_reason is 'Why its next try is later, where it is not for a failed attempt: quota; record, while one of the vendor''s is too young.';
 
 alter table cursor
     add column unanswered integer not null default 0,
@@ -30,6 +30,9 @@ comment on column cursor.unanswered is 'Uploads in a row of the file at hand tha
 comment on column cursor.rounds is 'How often since the vendor''s last word rejections of unanswered lines were taken back.';
 -- Lines rejected alone that nobody has acted on: those that the vendor never answered are appended again, and count as unsettled.
 create index batch_refused on batch (account, operation) where state = 'failed' and refused and dismissed_at is null and retried_at is null;
+
+alter table upload add column whole boolean;
+comment on column upload.whole is 'Whether all of the file was sent; null where nobody knows, as of an upload that was taken over.';
 
 create table account_check (
     account text primary key,
