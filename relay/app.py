@@ -151,7 +151,7 @@ class Service:
         ops_url: str,
     ) -> None:
         spool = spool_at(self._process)
-        client = await stack.enter_async_context(Client(self.metrics, spool))
+        client = await stack.enter_async_context(Client(self.metrics, spool, self._settings.logins.values()))
         checker = Checker(store, client, self.metrics)
         lease_s, may_try = self._process.lease_s, client.may_try
         recovering = Recovering(store, client, self.metrics)
@@ -164,6 +164,7 @@ class Service:
             lease_s,
             checker=checker,
             may_try=may_try,
+            give_back=client.give_back,
             recovering=recovering,
         )
         flusher = Flusher(

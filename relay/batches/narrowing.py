@@ -95,8 +95,12 @@ def unanswered_line(batch: Manifest, reason: str, terms: Terms, jitter: float) -
         delay_s = RETRY_DELAYS_S[0 if narrowing else tries - 1]
         return Settlement(BatchState.WAITING, reason, cursor, delay_s=delay_s * (1 + jitter))
     if batch.cursor.refused_lines + 1 < (LATER_LINES_MAX if rounds else REFUSED_LINES_MAX):
+        # Its tries were its own: they make nobody behind it wait longer, nor be given up sooner.
+        attempts = max(0, attempts - (0 if narrowing else tries))
         return _rejected(batch, f"{UNANSWERED}: {reason}", replace(batch.cursor, attempts=attempts))
-    # What was learnt of sizes was learnt of a vendor that is unwell.
+    # What was learnt of sizes was learnt of a vendor that is unwell. A round counts as an attempt even where no
+    # whole file did, or upserts would never end.
+    attempts = max(batch.cursor.attempts, rounds + 1)
     cursor = replace(ended(batch.cursor), attempts=attempts, rounds=rounds + 1, rows_max=None, suspect_to=None)
     delay_s = RETRY_DELAYS_S[-1 if rounds else -2]
     return replace(_taken_back(batch, reason, cursor), delay_s=delay_s * (1 + jitter))

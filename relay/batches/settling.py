@@ -41,7 +41,9 @@ def settle(  # noqa: C901, PLR0911, PLR0912 (one row for each outcome, as in the
         case Busy():
             patience = BUSY_DELAY_S if outcome.retry_after_s is None else outcome.retry_after_s
             patience = min(max(patience, 1.0), RETRY_AFTER_MAX_S)
-            return _waiting(batch, outcome.reason, lane_delay_s=patience, wait_reason="busy")
+            # A 429, as a 413 below, may come from a proxy in front of the vendor.
+            settlement = _waiting(batch, outcome.reason, lane_delay_s=patience, wait_reason="busy")
+            return replace(settlement, proven=False)
         case Quota():
             return _waiting(batch, outcome.reason, lane_until_next_day=True, wait_reason="quota")
         case Unauthorized():
@@ -54,8 +56,9 @@ def settle(  # noqa: C901, PLR0911, PLR0912 (one row for each outcome, as in the
             return _unknown(batch, outcome, terms, jitter)
         case TooLarge():
             if batch.rows == 1:
-                return refused_line(batch, outcome.reason)
-            return smaller(batch, outcome.reason, replace(batch.cursor, bytes_max=max(1, batch.bytes // 2)))
+                return replace(refused_line(batch, outcome.reason), proven=False)
+            cursor = replace(batch.cursor, bytes_max=max(1, batch.bytes // 2))
+            return replace(smaller(batch, outcome.reason, cursor), proven=False)
         case Refused():
             if batch.rows == 1:
                 return refused_line(batch, outcome.reason)

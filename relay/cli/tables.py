@@ -1,6 +1,7 @@
 """What commands print: a table for people, JSON for scripts."""
 
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 
@@ -11,11 +12,19 @@ from rich.table import Table
 LINE_CHARACTERS_MAX = 1_000
 """Where nobody looks, a row stays one line up to here; a terminal's are as wide as it is."""
 
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+"""What a terminal obeys rather than shows: C0, C1, separators of lines, and what turns the direction of writing."""
+
+
+def visible(text: str) -> str:
+    """Replace whatever a terminal would obey: texts come from vendors and customers."""
+    return _CONTROLS.sub("\ufffd", text)
+
 
 def print_json(told: object) -> None:
-    """Print a value as JSON, Japanese as it is."""
-    json.dump(told, sys.stdout, ensure_ascii=False, indent=2)
-    print()
+    """Print a value as JSON, Japanese as it is, and nothing in it that a terminal would obey."""
+    text = json.dumps(told, ensure_ascii=False, indent=2)
+    print("\n".join(_CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", line) for line in text.split("\n")))
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Mapping[str, object]]) -> None:
@@ -34,5 +43,5 @@ def _cell(value: object) -> str:
         case bool():
             return "yes" if value else "no"
         case list() | tuple():
-            return ", ".join(map(str, value)) or "-"
-    return str(value)
+            return visible(", ".join(map(str, value))) or "-"
+    return visible(str(value))

@@ -4,14 +4,18 @@ import argparse
 import asyncio
 import os
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from relay.cli.tables import print_json, print_table
+from relay.cli.tables import print_json, print_table, visible
 from relay.client import Client
 from relay.errors import RelayError
 from relay.flush import records
+from relay.flush.beside import Beside
+from relay.flush.records import Asks
 from relay.metrics import Metrics
 from relay.settings import Login, Settings, database_url, load
 from relay.spool import Spool
@@ -71,13 +75,35 @@ def _named(given: list[str]) -> tuple[str, str]:
     return kind, date
 
 
-async def _asking(login: Login, work: Callable[[Client, Login], Awaitable[Answer | Failed]]) -> Answer:
-    """Talk to the vendor; raises RelayError where there is no answer of use."""
-    async with Client(Metrics(), Spool(Path(os.devnull))) as client:  # no file is uploaded here
-        answer = await work(client, login)
-    if isinstance(answer, Failed):
-        raise RelayError(f"{login.vendor} did not do it: {answer.reason}")
-    return answer
+@dataclass(frozen=True, slots=True)
+class _Asking:
+    """What a command asks with: one client, hence one login, and the database where one is configured."""
+
+    login: Login
+    asks: Asks
+    store: Store | None
+
+    async def of(self, answer: Awaitable[Answer | Failed]) -> Answer:
+        """Wait for an answer; raises RelayError where there is none of use."""
+        answered = await answer
+        if isinstance(answered, Failed):
+            raise RelayError(f"{self.login.vendor} did not do it: {answered.reason}")
+        return answered
+
+
+@asynccontextmanager
+async def _asking(login: Login) -> AsyncIterator[_Asking]:
+    """Talk to the vendor; raises RelayError if it has refused the login too often, as far as a database tells."""
+    async with AsyncExitStack() as stack:
+        store = None
+        if os.environ.get("RELAY_DATABASE_URL") or os.environ.get("RELAY_DATABASE_URL_FILE"):
+            store = await stack.enter_async_context(Store.open(database_url(os.environ).value, statement_cache=0))
+            if wait_s := await store.logins_again_s(login.name, login.login_failures_per_hour_max):
+                raise RelayError(
+                    f"not asked: {login.vendor} refused this login too often, and it rests for {wait_s:.0f} s more"
+                )
+        client = await stack.enter_async_context(Client(Metrics(), Spool(Path(os.devnull))))  # no file is uploaded
+        yield _Asking(login, Beside(client, store) if store else client, store)
 
 
 # -- listing ---------------------------------------------------------------------------------------------------------
@@ -85,12 +111,10 @@ async def _asking(login: Login, work: Callable[[Client, Login], Awaitable[Answer
 
 async def _list(login: Login) -> tuple[tuple[ErrorRecord, ...], dict[tuple[str, str], TakenRecord] | None]:
     """List the vendor's records, and where a database is configured what relay has taken over of them."""
-    listed = await _asking(login, records.search)
-    if not (os.environ.get("RELAY_DATABASE_URL") or os.environ.get("RELAY_DATABASE_URL_FILE")):
-        return listed.records, None
-    async with Store.open(database_url(os.environ).value, statement_cache=0) as store:
-        taken = await store.list_records(login.name)
-    return listed.records, {(one.kind, one.date): one for one in taken}
+    async with _asking(login) as asking:
+        listed = await asking.of(records.search(asking.asks, login))
+        taken = await asking.store.list_records(login.name) if asking.store else None
+    return listed.records, None if taken is None else {(one.kind, one.date): one for one in taken}
 
 
 def _print(found: tuple[ErrorRecord, ...], taken: dict[tuple[str, str], TakenRecord] | None, *, as_json: bool) -> None:
@@ -104,12 +128,15 @@ def _print(found: tuple[ErrorRecord, ...], taken: dict[tuple[str, str], TakenRec
 
 
 def _told(record: ErrorRecord, taken: dict[tuple[str, str], TakenRecord] | None) -> dict[str, Any]:
-    """Tell of a record; whether it was taken over is null without a database."""
+    """Tell of a record; whether it was taken over is null without a database.
+
+    A type or time that is not documented may be any text: it is not shown.
+    """
     own = (taken or {}).get((record.kind, record.date))
     own = own if own is not None and own.count == record.count else None
     return {
-        "type": record.kind,
-        "date": record.date,
+        "type": record.kind if record.kind in KINDS.values() else "?",
+        "date": "?" if record.at is None else record.date,
         "count": record.count,
         "taken_over": None if taken is None else own is not None,
         "upload": f"{own.account}, batch {own.batch_id}, upload {own.number}" if own else None,
@@ -120,11 +147,12 @@ def _told(record: ErrorRecord, taken: dict[tuple[str, str], TakenRecord] | None)
 
 
 async def _export(login: Login, kind: str, date: str, *, to: Path | None) -> None:
-    table, body = await _asking(login, lambda client, login: records.export(client, login, kind, date))
+    async with _asking(login) as asking:
+        table, body = await asking.of(records.export(asking.asks, login, kind, date))
     if to is None:
-        sys.stdout.write(
-            "".join(",".join(f'"{_quoted(cell)}"' for cell in row) + "\n" for row in (table.header, *table.rows))
-        )
+        shown = visible if sys.stdout.isatty() else str  # a terminal obeys what is in it, a pipe takes it as it is
+        for row in (table.header, *table.rows):
+            sys.stdout.write(",".join(f'"{_quoted(shown(cell))}"' for cell in row) + "\n")
         told = "standard output"
     else:
         _write_new(to, body)
@@ -151,14 +179,15 @@ def _write_new(path: Path, body: bytes) -> None:
 
 async def _delete(login: Login, kind: str, date: str, *, sure: bool) -> None:
     """Delete one record, after asking."""
-    listed = await _asking(login, records.search)
-    there = [one for one in listed.records if (one.kind, one.date) == (kind, date)]
-    if len(there) != 1:
-        raise RelayError(f"the vendor has {len(there)} records of that type and time")
-    told = f"the {'deletion' if kind == DELETE_ERROR else 'registration'} record of {date}, {there[0].count} lines"
-    if not sure and not _agreed(f"Delete {told} at {login.vendor}? "):
-        raise RelayError("nothing was deleted")
-    await _asking(login, lambda client, login: records.delete(client, login, there[0]))
+    async with _asking(login) as asking:
+        listed = await asking.of(records.search(asking.asks, login))
+        there = [one for one in listed.records if (one.kind, one.date) == (kind, date)]
+        if len(there) != 1:
+            raise RelayError(f"the vendor has {len(there)} records of that type and time")
+        told = f"the {'deletion' if kind == DELETE_ERROR else 'registration'} record of {date}, {there[0].count} lines"
+        if not sure and not _agreed(f"Delete {told} at {login.vendor}? "):
+            raise RelayError("nothing was deleted")
+        await asking.of(records.delete(asking.asks, login, there[0]))
     print(f"deleted {told}")
 
 

@@ -17,7 +17,7 @@ through.
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from types import TracebackType
@@ -68,12 +68,16 @@ class UploadJob:
 
 @dataclass(frozen=True, slots=True)
 class Uploaded:
-    """What an upload came to; `http_status` is None without an answer, `bytes_sent` counts bodies of uploads only."""
+    """What an upload came to; `http_status` is None without an answer, `bytes_sent` counts bodies of uploads only.
+
+    `whole` says whether all of the file was sent, the last time if it was sent twice; None where nobody knows.
+    """
 
     outcome: Outcome
     http_status: int | None
     bytes_sent: int
     excerpt: str
+    whole: bool | None = None
 
 
 class Client:
@@ -83,15 +87,17 @@ class Client:
         self,
         metrics: Metrics,
         spool: Spool,
+        logins: Iterable[Login] = (),
         *,
         token_clock: Callable[[], float] = time.monotonic,
         host_clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`logins` are those of the settings: how many a host serves decides what a failure there means."""
         self._metrics = metrics
         self._spool = spool
         self._session: aiohttp.ClientSession | None = None
         self._large = asyncio.Lock()
-        self._hosts = Hosts(metrics, clock=host_clock)
+        self._hosts = Hosts(metrics, logins, clock=host_clock)
         self._tokens = Tokens(metrics, self._call, clock=token_clock)
 
     async def __aenter__(self) -> Self:
@@ -120,14 +126,14 @@ class Client:
             return await self._attempt(job, vendor, None)
         token = await self._tokens.give(job.login)
         if isinstance(token, NoToken):
-            return Uploaded(token.outcome, token.http_status, 0, token.excerpt)
+            return Uploaded(token.outcome, token.http_status, 0, token.excerpt, whole=False)
         first = await self._attempt(job, vendor, token)
         if first.http_status != HTTPStatus.UNAUTHORIZED:
             return first
         self._tokens.drop(job.login, token)
         token = await self._tokens.give(job.login)
         if isinstance(token, NoToken):
-            return Uploaded(token.outcome, token.http_status, first.bytes_sent, token.excerpt)
+            return Uploaded(token.outcome, token.http_status, first.bytes_sent, token.excerpt, whole=False)
         second = await self._attempt(job, vendor, token)
         if second.http_status == HTTPStatus.UNAUTHORIZED:
             self._tokens.drop(job.login, token)
@@ -151,6 +157,10 @@ class Client:
         Of a host that is to be tried again, the first login that asks is told so, and keeps that leave for a while.
         """
         return not self._tokens.rests(login) and self._hosts.may_try(login)
+
+    def give_back(self, login: Login) -> None:
+        """Say that a login which may try has nothing to send, so that another of its host may be told so."""
+        self._hosts.give_back(login)
 
     def host(self, login: Login) -> HostState:
         """Say how a login's host stands, as this process sees it."""
@@ -215,7 +225,7 @@ class Client:
         """Send the file once, and say what it came to."""
         with self._hosts.visit(job.login, f"{job.account.name} {job.operation}") as visit:
             if isinstance(visit, Busy):
-                return Uploaded(visit, None, 0, "")
+                return Uploaded(visit, None, 0, "", whole=False)
             async with Turn(self._large) as turn:
                 return await self._send(job, vendor, token, turn, visit)
 
@@ -234,18 +244,20 @@ class Client:
         except OSError as error:
             reason = f"the spooled file cannot be read: {cause(error)}"
             sent = 0 if body is None else body.sent
-            return Uploaded(Unknown(reason) if sent else Transient(reason), None, sent, "")
+            return Uploaded(
+                Unknown(reason) if sent else Transient(reason), None, sent, "", body is not None and body.whole
+            )
         finally:
             self._metrics.upload_seconds.labels(job.login.vendor).observe(time.monotonic() - started)
         if not isinstance(answer, Reply):
             if not body.broken:  # which is the spooled file's fault
                 visit.unanswered(sent=body.sent > 0)
-            return Uploaded(answer, None, body.sent, "")
+            return Uploaded(answer, None, body.sent, "", body.whole)
         outcome = await self._understand(answer, job, vendor)
         visit.answered(answer.status, understood=not isinstance(outcome, Unknown))
         if body.begun and not body.whole and HTTPStatus.OK <= answer.status < HTTPStatus.MULTIPLE_CHOICES:
             outcome = Unknown("answered before the whole file was sent")
-        return Uploaded(outcome, answer.status, body.sent, excerpt(answer))
+        return Uploaded(outcome, answer.status, body.sent, excerpt(answer), body.whole)
 
     async def _exchange(self, job: UploadJob, form: Form, body: Body, turn: Turn) -> Reply | Outcome:
         """Send the body and get the answer, or say what its absence means; reset the connection if the lane is lost."""

@@ -11,11 +11,14 @@ opens it for twice as long, up to `OPEN_MAX_S`.
 What counts. A host that cannot be reached (`UNREACHED`) fails whoever asks, so every time counts. An answer of 5xx, or
 none after the first byte (`BROKEN`), may as well be the doing of one file or one contract; and such a file is halved
 until the line at fault is found, which takes its tries. So of those each *subject* (an operation of an account, or one
-kind of call of a login) counts once in a row: one poisoned file never opens the breaker, a host that is down does,
-because everybody fails there. Any other answer, be it a refusal, ends the row.
+kind of call of a login) counts once in a row: one poisoned file never opens the breaker. Where the host serves several
+logins one contract's failures, however many its accounts, are no reason to keep the others waiting: they count for one
+until other logins have failed as well, `FAILURES_MAX` of them or, where there are fewer, all. A host that is down opens
+it, because everybody fails there. Any other answer, be it a refusal, ends the row.
 
-Who probes. The first who asks while it is half-open; askers come in the order of their urgency, opt-outs first. Who
-failed at the last probe gives way to others for a moment, so that one broken contract does not keep a whole host shut.
+Who probes. The first who asks while it is half-open; askers come in the order of their urgency, opt-outs first. Who has
+failed at a probe since it opened gives way for a moment to all who have not, so that broken contracts do not keep a
+whole host shut, however many there are; and so does who was told to go ahead and had nothing to send after all.
 
 `now` is seconds of any clock that only goes on.
 """
@@ -40,7 +43,7 @@ PROBE_S: Final = 60.0
 """A probe without an answer for so long keeps others no more: a large file may take its ten minutes."""
 
 GIVE_WAY_S: Final = 3.0
-"""How much longer who failed at the last probe waits: lanes are looked at every second."""
+"""How much longer who failed at a probe waits: lanes are looked at every second."""
 
 
 class State(StrEnum):
@@ -80,15 +83,19 @@ class _Probe:
 
 @dataclass(slots=True)
 class Breaker:
-    """One host's breaker. Every `Leave` that `begin` gives has to come back through `end`."""
+    """One host's breaker. Every `Leave` that `begin` gives has to come back through `end`.
 
-    _row: int = 0
-    _broken: set[str] = field(default_factory=set)
+    `serves` is how many logins the host has, as far as is known.
+    """
+
+    serves: int = 1
+    _unreached: int = 0
+    _broken: dict[str, set[str]] = field(default_factory=dict)
     _open_s: float = OPEN_S
     _open_until: float | None = None
     _probe: _Probe | None = None
     _probes: int = 0
-    _gives_way: str | None = None
+    _give_way: dict[str, float] = field(default_factory=dict)
 
     def state(self, now: float) -> State:
         """Say how it stands."""
@@ -106,10 +113,18 @@ class Breaker:
             return True
         if self._probe is not None and now < self._probe.until:
             return self._probe.asker == asker and not self._probe.begun
-        if now < self._open_until + (GIVE_WAY_S if asker == self._gives_way else 0.0):
+        if now < self._give_way.get(asker, self._open_until):
             return False
+        if asker in self._give_way:  # nobody else wants to: a new turn begins
+            self._give_way.clear()
         self._probe = _Probe(asker, now + PROMISE_S)
         return True
+
+    def give_back(self, asker: str, now: float) -> None:
+        """Say that there is nothing to send after all, so that others need not wait for it."""
+        if self._probe is not None and self._probe.asker == asker and not self._probe.begun:
+            self._probe = None
+            self._give_way[asker] = now + GIVE_WAY_S
 
     def begin(self, asker: str, subject: str, now: float) -> Leave | None:
         """Give leave to send now, once; None while nothing is to be sent."""
@@ -130,25 +145,32 @@ class Breaker:
             case Verdict.NOTHING if probing:
                 self._probe = None
             case Verdict.UNREACHED | Verdict.BROKEN if probing:
-                self._gives_way = leave.asker
+                self._give_way[leave.asker] = now
                 self._open(min(self._open_s * 2, OPEN_MAX_S), now)
             case Verdict.UNREACHED | Verdict.BROKEN if self._open_until is None:
-                self._count(leave.subject, verdict, now)
+                self._count(leave, verdict, now)
             case _:
                 pass
 
-    def _count(self, subject: str, verdict: Verdict, now: float) -> None:
-        if verdict is Verdict.BROKEN:
-            if subject in self._broken:
-                return
-            self._broken.add(subject)
-        self._row += 1
-        if self._row >= FAILURES_MAX:
+    def _count(self, leave: Leave, verdict: Verdict, now: float) -> None:
+        if verdict is Verdict.UNREACHED:
+            self._unreached += 1
+        else:
+            self._broken.setdefault(leave.asker, set()).add(leave.subject)
+        if self._row() >= FAILURES_MAX:
             self._open(OPEN_S, now)
+
+    def _row(self) -> int:
+        """Say how many failures in a row count."""
+        everybody = len(self._broken) >= min(FAILURES_MAX, self.serves)
+        return self._unreached + (sum(map(len, self._broken.values())) if everybody else len(self._broken))
 
     def _open(self, seconds: float, now: float) -> None:
         self._open_s, self._open_until, self._probe = seconds, now + seconds, None
+        for asker in self._give_way:
+            self._give_way[asker] = self._open_until + GIVE_WAY_S
 
     def _close(self) -> None:
-        self._row, self._open_until, self._probe, self._gives_way = 0, None, None, None
+        self._unreached, self._open_until, self._probe = 0, None, None
         self._broken.clear()
+        self._give_way.clear()

@@ -1,7 +1,7 @@
 """The vendors' hosts as this process sees them: a breaker for each, told in metrics and logs."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -54,10 +54,16 @@ class Visit:
 class Hosts:
     """The breakers of all hosts of a process."""
 
-    def __init__(self, metrics: Metrics, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, metrics: Metrics, logins: Iterable[Login] = (), *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Know these logins from the start, and others from when they first come."""
         self._metrics = metrics
         self._clock = clock
         self._breakers: dict[str, Breaker] = {}
+        self._served: dict[str, set[str]] = {}
+        for login in logins:
+            self._breaker(login)
 
     def state(self, login: Login) -> HostState:
         """Say how a login's host stands."""
@@ -68,11 +74,15 @@ class Hosts:
         """Say whether there is a use in preparing something to send; see `Breaker.may_try`."""
         return self._breaker(login).may_try(login.name, self._clock())
 
+    def give_back(self, login: Login) -> None:
+        """Say that a login which may try has nothing to send; see `Breaker.give_back`."""
+        self._breaker(login).give_back(login.name, self._clock())
+
     @contextmanager
     def visit(self, login: Login, subject: str) -> Iterator[Visit | Busy]:
         """Send something within the block and say what came of it; `Busy` where nothing may be sent.
 
-        `subject` is what one file or contract at fault is told apart by, within the login.
+        `subject` is what one file at fault is told apart by, within the login.
         """
         breaker = self._breaker(login)
         before = breaker.state(self._clock())
@@ -102,4 +112,8 @@ class Hosts:
             log.info("breaker_closed", host=host, login=login.name)
 
     def _breaker(self, login: Login) -> Breaker:
-        return self._breakers.setdefault(host_of(login), Breaker())
+        host = host_of(login)
+        breaker, served = self._breakers.setdefault(host, Breaker()), self._served.setdefault(host, set())
+        served.add(login.name)
+        breaker.serves = len(served)
+        return breaker

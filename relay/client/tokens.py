@@ -34,6 +34,9 @@ REFUSED_S: Final = 10.0
 """How long a refusal is remembered: as long as all who ask at the same time take to ask, and shorter than somebody
 takes to mend it at the vendor and resume."""
 
+LOGIN_REPLY_BYTES_MAX: Final = 1_048_576
+"""A yes that is larger holds no token: it is some hundred bytes long, and reading megabytes holds up the loop."""
+
 
 @dataclass(frozen=True, slots=True)
 class NoToken:
@@ -132,7 +135,11 @@ class Tokens:
             answer = await self._send(login, vendor.login_call(login))
             if isinstance(answer, Busy):
                 return NoToken(answer)
-            reply, token = answer, vendor.read_token(answer)
+            reply = answer
+            if answer.status == HTTPStatus.OK and len(answer.body) > LOGIN_REPLY_BYTES_MAX:
+                token = Transient(f"login: {excerpt(answer)}, too large for a token")
+            else:
+                token = vendor.read_token(answer)
         except FAILED as error:
             token = Transient(f"login: {cause(error)}")  # no file has been sent, whatever became of this call
         kept = "" if reply is None else excerpt(reply)

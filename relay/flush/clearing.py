@@ -6,15 +6,17 @@ that nothing is lost with it follows from its rows alone. Then exactly that type
 vendor, asked again, has a single record of them with the same count: any other may be a person's.
 
 It needs no lane: no file is sent, and of two replicas that do it at once the second finds nothing left to delete.
+But it logs in, so that it keeps still while the lane does (`relay.flush.beside`), and counts refusals with the lane's.
 """
 
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeVar
 
 from relay.errors import Unavailable
+from relay.flush.beside import Beside, left_alone
 from relay.flush.plans import LoginPlan
 from relay.flush.records import Asks, delete, export, search
 from relay.flush.recovering import SLACK_S
@@ -25,6 +27,8 @@ from relay.vendors.bme_records import ErrorRecord, Failed, Window, keeps_records
 from relay.vendors.elements import Doubt
 
 log = logger(__name__)
+
+_Found = TypeVar("_Found", TakenRecord, Untaken)
 
 CLEAR_EVERY_S: Final = 300.0
 """How often Postgres is asked whether there is something new to delete."""
@@ -38,6 +42,9 @@ UNTAKEN_S: Final = 7 * 86_400.0
 UPLOADS_MAX: Final = 20
 RECORDS_MAX: Final = 20
 """So many uploads are matched, and so many records deleted, in one go: each takes a call or two."""
+
+FOUND_MAX: Final = 1_000
+"""So many uploads are looked up to choose those from: more that fit no record within a week are not waited for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,45 +79,64 @@ class Clearing:
             await asyncio.sleep(CLEAR_EVERY_S)
 
     async def clear(self, plan: LoginPlan) -> Cleared:
-        """Take over what can be, and delete what was; without a call where there is nothing new to do."""
+        """Take over what can be, and delete what was; without a call where there is nothing new to do.
+
+        None either while the login is left alone: one that was refused too often must not be tried from here.
+        """
         accounts = [account.name for account in plan.accounts.values() if account.delete_error_records]
         if not accounts or not keeps_records(plan.login):
             return Cleared()
-        asked_at = time.monotonic()
-        untaken = await self.store.find_untaken(plan.login.name, accounts, UNTAKEN_S, UPLOADS_MAX)
-        told_at = time.monotonic()
-        left = await self._left(plan, accounts)
-        if not self._new(plan, [*untaken, *left]):
+        if await left_alone(self.store, plan.login, plan.fingerprint):
             return Cleared()
-        taken = await self._take(plan, untaken, asked_at, told_at)
+        asked_at = time.monotonic()
+        found = await self.store.find_untaken(plan.login.name, accounts, UNTAKEN_S, FOUND_MAX)
+        told_at = time.monotonic()
+        untaken = self._next(plan, found, UPLOADS_MAX)
+        if not self._new(plan, [*untaken, *await self._left(plan, accounts)]):
+            return Cleared()
+        asks = Beside(self.asks, self.store)
+        taken = await self._take(asks, plan, untaken, asked_at, told_at)
         left = await self._left(plan, accounts)
-        deleted = sum([await self._delete(plan, one) for one in left])
+        self._remember(plan, [*untaken, *left])
+        deleted = sum([await self._delete(asks, plan, one) for one in left])
         cleared = Cleared(taken, deleted, len(left) - deleted)
         log.info("records_cleared", login=plan.login.name, taken=taken, deleted=deleted, failed=cleared.failed)
         return cleared
 
     async def _left(self, plan: LoginPlan, accounts: Sequence[str]) -> list[TakenRecord]:
-        taken = await self.store.list_records(plan.login.name)
-        return [one for one in taken if one.deleted_at is None and one.account in accounts][:RECORDS_MAX]
+        return self._next(plan, await self.store.list_undeleted(plan.login.name, accounts), RECORDS_MAX)
+
+    # -- whose turn it is ----------------------------------------------------------------------------------------------
+
+    def _next(self, plan: LoginPlan, found: Sequence[_Found], at_most: int) -> list[_Found]:
+        """Choose whose turn it is: what was not tried for a day first, so that nothing else keeps it out."""
+        return sorted(found, key=lambda one: not self._is_new(plan, one))[:at_most]
 
     def _new(self, plan: LoginPlan, found: Sequence[TakenRecord | Untaken]) -> bool:
-        """Say whether any of these was not tried for a day, and remember that all of them are tried now."""
+        return any(self._is_new(plan, one) for one in found)
+
+    def _is_new(self, plan: LoginPlan, one: TakenRecord | Untaken) -> bool:
+        """Say whether something was not tried for a day."""
+        tried_at = self._tried.get(_key(plan, one))
+        return tried_at is None or self.clock() - tried_at >= CLEAR_AGAIN_S
+
+    def _remember(self, plan: LoginPlan, tried: Sequence[TakenRecord | Untaken]) -> None:
+        """Remember what is tried now, and forget what was tried a day ago."""
         now = self.clock()
-        tried = {key: at for key, at in self._tried.items() if now - at < CLEAR_AGAIN_S}
-        keys = [(plan.login.name, one.account, one.batch_id, one.number, type(one)) for one in found]
-        new = any(key not in tried for key in keys)
-        self._tried = tried | dict.fromkeys(keys, now) if new else tried
-        return new
+        kept = {key: at for key, at in self._tried.items() if now - at < CLEAR_AGAIN_S}
+        self._tried = kept | {_key(plan, one): now for one in tried}
 
     # -- taking over -------------------------------------------------------------------------------------------------
 
-    async def _take(self, plan: LoginPlan, untaken: Sequence[Untaken], asked_at: float, told_at: float) -> int:
+    async def _take(
+        self, asks: Asks, plan: LoginPlan, untaken: Sequence[Untaken], asked_at: float, told_at: float
+    ) -> int:
         """Match uploads to records and note what fits; return how many.
 
         `asked_at` and `told_at` are when the uploads' times were asked for. A window may be wide: the rows decide.
         """
         calling_at = time.monotonic()
-        listed = await search(self.asks, plan.login) if untaken else None
+        listed = await search(asks, plan.login) if untaken else None
         if listed is None or isinstance(listed, Failed) or listed.now is None:
             return 0
         waited_s = time.monotonic() - asked_at
@@ -119,17 +145,19 @@ class Clearing:
             newest_s = upload.ended_ago_s + calling_at - told_at - SLACK_S
             window = Window(upload.started_ago_s + waited_s + SLACK_S, newest_s)
             found = within(listed.records, kind_of(upload.operation), listed.now, window)
-            if len(found) == 1 and await self._fits(plan, upload, found[0]):
+            # one whose time cannot be read is nobody's, and its text may be one that no database takes
+            placed = len(found) == 1 and found[0].at is not None
+            if placed and await self._fits(asks, plan, upload, found[0]):
                 await self.store.take_record(plan.login.name, _taken(upload, found[0]))
                 taken += 1
         return taken
 
-    async def _fits(self, plan: LoginPlan, upload: Untaken, record: ErrorRecord) -> bool:
+    async def _fits(self, asks: Asks, plan: LoginPlan, upload: Untaken, record: ErrorRecord) -> bool:
         """Whether a record's rows are the upload's refused lines, all of them and no others."""
         lines = await self.store.read_refused(upload.account, upload.batch_id)
         if record.count != len(lines):
             return False
-        exported = await export(self.asks, plan.login, record.kind, record.date)
+        exported = await export(asks, plan.login, record.kind, record.date, record.count)
         if isinstance(exported, Failed):
             return False
         try:
@@ -138,14 +166,19 @@ class Clearing:
             return False
         return True
 
-    async def _delete(self, plan: LoginPlan, taken: TakenRecord) -> bool:
+    async def _delete(self, asks: Asks, plan: LoginPlan, taken: TakenRecord) -> bool:
         record = ErrorRecord(taken.kind, taken.date, taken.count, read_date(taken.date))
-        failed = await delete(self.asks, plan.login, record)
+        failed = await delete(asks, plan.login, record)
         if failed is None:
             await self.store.record_deleted(plan.login.name, taken.kind, taken.date)
         else:
             log.info("record_not_deleted", login=plan.login.name, kind=taken.kind, reason=failed.reason)
         return failed is None
+
+
+def _key(plan: LoginPlan, one: TakenRecord | Untaken) -> tuple[object, ...]:
+    own = (one.kind, one.date) if isinstance(one, TakenRecord) else (one.account, one.batch_id, one.number)
+    return (plan.login.name, type(one), *own)
 
 
 def _taken(upload: Untaken, record: ErrorRecord) -> TakenRecord:

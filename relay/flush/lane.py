@@ -1,7 +1,7 @@
 """One piece of work on one login: lease its lane, then cut and send at most one batch."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from uuid import UUID
 
@@ -16,6 +16,7 @@ from relay.flush.recovering import Recovering
 from relay.flush.sending import MayTry, Sender, Uploads, always
 from relay.log import logger
 from relay.metrics import Metrics
+from relay.settings import Login
 from relay.spool import Spool, file_name
 from relay.store import Cut, Store, Target
 
@@ -56,6 +57,7 @@ class LaneWorker:
     cuts: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(CUTS_MAX))
     checker: Checker | None = None
     may_try: MayTry = always
+    give_back: Callable[[Login], None] = lambda _: None
     recovering: Recovering | None = None
     sender: Sender = field(init=False)
 
@@ -79,7 +81,19 @@ class LaneWorker:
         return await self.checker.due(plans, self.owner) if self.checker else set()
 
     async def work(self, plan: LoginPlan, fence: int) -> Worked:
-        """Do one piece of work on a login, if its lane is to be had. A lane lost on the way is no error."""
+        """Do one piece of work on a login, if its lane is to be had. A lane lost on the way is no error.
+
+        Where nothing came of it, others of its vendor's host may have what it was told to go ahead for.
+        """
+        worked = Worked()
+        try:
+            worked = await self._work(plan, fence)
+        finally:
+            if not worked.progress:
+                self.give_back(plan.login)
+        return worked
+
+    async def _work(self, plan: LoginPlan, fence: int) -> Worked:
         leased_at = boot_clock_s()
         lease = await self.store.lease_lane(plan.login.name, self.owner, self.lease_s, plan.fingerprint)
         if lease is None:

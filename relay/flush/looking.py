@@ -100,7 +100,8 @@ async def _templates_compared(asks: Asks, login: Login, accounts: Iterable[Accou
             return Look("failed", answer.reason, reachable=True, login_good=True)
     if not templates:
         return Look("none", NOT_CHECKED, reachable=True, login_good=True)
-    return _compared(login, accounts, templates)
+    # a vendor's names may be many and long, and a loop that compares them renews no lease
+    return await asyncio.to_thread(_compared, login, accounts, templates)
 
 
 async def _asked(asks: Asks, login: Login, kind: TemplateKind) -> Template | Outcome | Look:

@@ -10,7 +10,7 @@ from typing import Protocol
 from relay.batches import Outcome
 from relay.settings import Login
 from relay.vendors import Call, Reply, bme_records
-from relay.vendors.bme_records import ErrorRecord, ErrorTable, Failed
+from relay.vendors.bme_records import EXPORTED_ROWS_MAX, ErrorRecord, ErrorTable, Failed
 
 
 class Asks(Protocol):
@@ -37,12 +37,14 @@ async def search(asks: Asks, login: Login) -> Listed | Failed:
     return found if isinstance(found, Failed) else Listed(found, reply.date)
 
 
-async def export(asks: Asks, login: Login, kind: str, date: str) -> tuple[ErrorTable, bytes] | Failed:
-    """Get a record's CSV file, read and as it came."""
+async def export(
+    asks: Asks, login: Login, kind: str, date: str, rows_max: int = EXPORTED_ROWS_MAX
+) -> tuple[ErrorTable, bytes] | Failed:
+    """Get a record's CSV file, read and as it came; one with more rows than that counts as no answer."""
     reply = await asks.ask(login, partial(bme_records.export_call, kind, date))
     if not isinstance(reply, Reply):
         return Failed(reply.reason)
-    table = await asyncio.to_thread(bme_records.read_export, reply)
+    table = await asyncio.to_thread(bme_records.read_export, reply, rows_max)
     return table if isinstance(table, Failed) else (table, reply.body)
 
 

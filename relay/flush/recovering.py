@@ -4,16 +4,22 @@ blastmail and blaynmail keep a record of each import in which lines failed: its 
 upload whose answer was lost can still be settled, if there were failures. The record is believed only where all of this
 holds, and otherwise the file is sent again, which does no harm to data:
 
-- it is the only one of its type since the upload began (in Japan time, by the vendor's own clock as its replies tell
-  it), up to the next one of the login that may have left such a record;
+- all of the file was sent, and the vendor did not answer: what it did answer, if only with counts that do not add up
+  or a 500, counts, and is not overruled by a record;
+- it is the only one of its type between the upload's beginning and a minute after its end, more for large files (in
+  Japan time, by the vendor's own clock as its replies tell it), up to the next upload of the login that may have left
+  such a record: what a person imports hours later must not read as ours;
 - no other upload of the login that may have done so ended so shortly before that the record could be that one's;
 - its CSV file has as many rows as it counts, not more than were sent, and each is the content of one line of the file
   as sent, no two of the same (`relay.vendors.bme_matching`);
-- it is a minute old, more for large files, and so is the end of the upload; and it has not changed between two looks.
+- it is a minute old, more for large files, and so is the end of the upload.
 
 The last one because it is not documented whether a record is written at the end of an import or while it goes on: one
 of an import under way would make lines that fail later read as delivered. An import that the vendor itself gave up
 halfway would do so, too; nothing can tell that apart, and no such thing is known of these vendors.
+
+No file waits for long: a record that is too young for twice that time, as by a vendor's clock that stands still, is out
+of the time that it may be of.
 
 What is certain is only as much as a reply would have told: lines that were not refused were imported. No record means
 nothing: neither that the file arrived without failures, nor that it did not arrive.
@@ -32,6 +38,7 @@ from relay.flush.plans import LoginPlan
 from relay.flush.records import Asks, export, search
 from relay.log import logger
 from relay.metrics import Metrics
+from relay.settings import Login
 from relay.spool import SpoolFile
 from relay.store import Store, TakenRecord, Unanswered
 from relay.vendors import Sent, vendor_of
@@ -45,7 +52,7 @@ Answer = TypeVar("Answer")
 
 SETTLED_S: Final = 60.0
 """A record is believed when it and the upload's end are so old, and longer for more rows: an import of 50,000 was seen
-to take over a minute."""
+to take over a minute. For as long after the upload's end a record may be of it."""
 
 SETTLED_ROWS: Final = 10_000
 """For so many rows it is twice `SETTLED_S`."""
@@ -88,11 +95,17 @@ class _Seen:
 
 @dataclass(frozen=True, slots=True)
 class _Ago:
-    """An upload's times, counted on from when they were asked for: not before the first mark, nor after the second."""
+    """An upload's times, counted on from when they were asked for: not before the first mark, nor after the second.
+
+    Its record may be made so much later than its end, which is unknown where another replica wrote it down: but no
+    upload goes on for longer than its time-out.
+    """
 
     upload: Unanswered
     asked_at: float
     told_at: float
+    late_s: float
+    timeout_s: float
 
     def window(self, calling_at: float) -> Window:
         """Say how old a record of this upload can be in an answer, and how old it has to be.
@@ -101,7 +114,13 @@ class _Ago:
         answer an older upload's record must not profit.
         """
         next_s = self.upload.next_ago_s
-        newest_s = -SLACK_S if next_s is None else next_s + time.monotonic() - self.asked_at + SLACK_S
+        waited_s = time.monotonic() - self.asked_at
+        ended_s = self.upload.ended_ago_s
+        if not self.upload.known_whole:
+            ended_s = max(ended_s, self.upload.started_ago_s - self.timeout_s)
+        newest_s = max(-SLACK_S, ended_s + waited_s - self.late_s - SLACK_S)
+        if next_s is not None:
+            newest_s = max(newest_s, next_s + waited_s + SLACK_S)
         return Window(self.upload.started_ago_s + calling_at - self.told_at + SLACK_S, newest_s)
 
     def ended_s(self) -> float:
@@ -134,13 +153,14 @@ class Recovering:
 
         `spooled` gives the file as it was sent. Whatever the vendor answers is no error.
         """
-        if not keeps_records(plan.login) or batch.login != plan.login.name:
+        if batch.login != plan.login.name or not _settles(plan.login, batch.operation):
             return None
         asked_at = time.monotonic()
         upload = await self.store.find_unanswered(batch, OVER_S, GOING_ON_S)
         if upload is None:
             return None
-        ago = _Ago(upload, asked_at, time.monotonic())
+        late_s = self._needed_s(batch)
+        ago = _Ago(upload, asked_at, time.monotonic(), late_s, plan.login.upload_timeout_s)
         try:
             file = await spooled()
             async with asyncio.timeout(LOOK_S):
@@ -166,14 +186,18 @@ class Recovering:
         if any((one.kind, one.date) == (seen.record.kind, seen.record.date) for one in taken):
             raise _EndError("doubt", "the record is known to be another upload's")
         fitting = await self._fit(plan, batch, seen.record, file)
-        wait_s = self.settled_s * (1 + batch.rows / SETTLED_ROWS) - seen.quiet_s
+        wait_s = self._needed_s(batch) - seen.quiet_s
         if wait_s > 0:
             if batch.operation is Operation.STOP:  # which can be said again without an echo: nobody has to wait
                 raise _EndError("doubt", "the record is too young")
             return Later(wait_s + 1)  # times are told in whole seconds
+        # between the list and the file another may have come
         if (await self._search(plan, batch, ago)).record != seen.record:
             raise _EndError("doubt", "the record has changed")
         return _recovered(plan, batch, ago.upload, seen.record, fitting)
+
+    def _needed_s(self, batch: Manifest) -> float:
+        return self.settled_s * (1 + batch.rows / SETTLED_ROWS)
 
     async def _search(self, plan: LoginPlan, batch: Manifest, ago: _Ago) -> _Seen:
         calling_at = time.monotonic()
@@ -191,7 +215,9 @@ class Recovering:
         return _Seen(found[0], min(old_s, ago.ended_s()))
 
     async def _fit(self, plan: LoginPlan, batch: Manifest, record: ErrorRecord, file: SpoolFile) -> Fit:
-        table, _ = _answered(await export(self.asks, plan.login, record.kind, record.date))
+        table, _ = _answered(
+            await export(self.asks, plan.login, record.kind, record.date, min(record.count, batch.rows))
+        )
         try:  # in a thread: both may have many megabytes
             return await asyncio.to_thread(fit, table, record.count, batch.header, _lines(file.path), batch.rows)
         except Doubt as doubt:
@@ -224,6 +250,16 @@ def _recovered(plan: LoginPlan, batch: Manifest, upload: Unanswered, record: Err
     if isinstance(outcome, Misconfigured):
         return Recovered(taken, Misconfigured(reason))
     return Recovered(taken, Delivered(outcome.rejections, reason))
+
+
+def _settles(login: Login, operation: Operation) -> bool:
+    """Whether records can settle an operation at all.
+
+    Where the messages for unknown addresses are set, a deletion is said again instead: that leaves no echo, while a
+    record of addresses that are not there, made by a person who deletes the same customers in the same minute, would
+    look like ours, and those whom only our file has would stay.
+    """
+    return keeps_records(login) and not (operation is Operation.DELETE and login.unknown_address_messages)
 
 
 def _answered(read: Answer | Failed) -> Answer:

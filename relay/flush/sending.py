@@ -34,7 +34,7 @@ from relay.log import logger
 from relay.metrics import Metrics
 from relay.settings import Login
 from relay.spool import Spool, SpoolFile, file_name
-from relay.store import Settled, Store, UploadRecord
+from relay.store import Settled, Store, TakenRecord, UploadRecord
 
 log = logger(__name__)
 
@@ -107,9 +107,7 @@ class Sender:
         # What the record tells of the first upload without an answer is no echo of an earlier one.
         sent_to = await self.store.find_sent_before(batch, found.record.number)
         batch = replace(batch, cursor=replace(batch.cursor, sent_to=sent_to))
-        outcome = await self.settle(plan, kept, batch, number, Uploaded(found.outcome, None, 0, ""))
-        await self.store.take_record(batch.login, found.record)
-        return outcome
+        return await self.settle(plan, kept, batch, number, Uploaded(found.outcome, None, 0, ""), found.record)
 
     async def send(self, plan: LoginPlan, kept: Kept, batch: Manifest) -> str:
         """Spool, upload and settle a batch; return the outcome's name, or nothing where it has to wait as it is."""
@@ -153,15 +151,25 @@ class Sender:
         async for lines in self.store.lines(batch):
             yield lines
 
-    async def settle(self, plan: LoginPlan, kept: Kept, batch: Manifest, number: int, uploaded: Uploaded) -> str:
-        """Write down what an upload came to; return the outcome's name."""
+    async def settle(
+        self,
+        plan: LoginPlan,
+        kept: Kept,
+        batch: Manifest,
+        number: int,
+        uploaded: Uploaded,
+        taken: TakenRecord | None = None,
+    ) -> str:
+        """Write down what an upload came to, with the vendor's record that told it; return the outcome's name."""
         outcome = _with_echoes(plan, batch, uploaded.outcome)
         name = OUTCOMES[type(outcome)]
         settlement = settle(batch, outcome, plan.terms, random.uniform(-JITTER, JITTER))  # noqa: S311 (no secret)
         if uploaded.http_status is None:
             settlement = replace(settlement, proven=False)  # without an answer nobody let relay in
-        record = UploadRecord(name, outcome.reason, uploaded.http_status, uploaded.bytes_sent, uploaded.excerpt)
-        settled = await self._written(plan, kept, batch, number, record, settlement)
+        record = UploadRecord(
+            name, outcome.reason, uploaded.http_status, uploaded.bytes_sent, uploaded.excerpt, uploaded.whole
+        )
+        settled = await self._written(plan, kept, batch, number, record, settlement, taken)
         self._count(plan, batch, name, settlement.state, settled)
         log.info(
             "upload_settled",
@@ -184,7 +192,14 @@ class Sender:
         return name
 
     async def _written(
-        self, plan: LoginPlan, kept: Kept, batch: Manifest, number: int, record: UploadRecord, settlement: Settlement
+        self,
+        plan: LoginPlan,
+        kept: Kept,
+        batch: Manifest,
+        number: int,
+        record: UploadRecord,
+        settlement: Settlement,
+        taken: TakenRecord | None,
     ) -> Settled:
         """Write a settlement down, and while the lane is ours do not let a Postgres that restarts forget it."""
         tried = False
@@ -198,6 +213,7 @@ class Sender:
                     settlement,
                     plan.fingerprint,
                     login_failures_per_hour_max=plan.login.login_failures_per_hour_max,
+                    taken=taken,
                 )
             except Unavailable as error:
                 log.warning("settlement_waits", batch=batch.id, outcome=record.outcome, reason=str(error))

@@ -172,9 +172,11 @@ class Evidence(Answer):
     `result` is about its last event: `confirmed` by the vendor, `accepted` (the file was taken, its lines are not
     confirmed), `rejected` (the vendor refused the line), `unconfirmed` (it may have arrived, and the vendor never said
     so), `superseded` (a later word replaced it before it was sent), `unresolved` (waits for an address of its
-    customer), or `waiting`. `confirmed_at` is when the vendor last confirmed its line, `accepted_at` when it last took
-    a file with it. A `confirmed_at` beside another result: it was confirmed, and then appended again, because an upsert
-    may have undone it. `uploads` are the last 20 that held it, in their order; `truncated`: there may be earlier ones.
+    customer), or `waiting`. `confirmed_at` is when the vendor last confirmed its line (or refused a delete or stop by
+    one of the login's `unknown_address_messages`: the address is not there, which counts as delivered), `accepted_at`
+    when it last took a file with it. A `confirmed_at` beside another result: it was confirmed, and then appended again,
+    because an upsert may have undone it. `uploads` are the last 20 that held it, in their order; `truncated`: there may
+    be earlier ones.
     """
 
     result: Literal["confirmed", "accepted", "rejected", "unconfirmed", "superseded", "unresolved", "waiting"]
@@ -195,8 +197,8 @@ class Proof(Evidence):
 
     `why` says why the vendor has not confirmed its last event; null where it has. `superseded_by` is the word that
     replaced it, then the one that replaced that, and so on up to five. `lifted_by` is the first later word that ends
-    the opt-out: an allow, or an upsert behind a deletion. Whether the customer may be mailed now say the `standings` of
-    `/v1/customers/search`.
+    the opt-out: an allow, or an upsert behind a deletion; one that was never sent, or that the vendor refused, ends no
+    stop or ban. Whether the customer may be mailed now say the `standings` of `/v1/customers/search`.
     """
 
     occurred_at: datetime
@@ -429,11 +431,13 @@ class Quota(Answer):
 class RefusedSettings(Answer):
     """Until when the replica that answers stays out of the lane: its settings failed there while others work.
 
-    It is so while a change of settings is rolled out, and ends by itself or with `resume`.
+    It is so while a change of settings is rolled out, and ends by itself or with `resume`. Where only its data failed,
+    opt-outs go on (`data_only`).
     """
 
     until: datetime
     seconds: float
+    data_only: bool
 
 
 class RefusedLogins(Answer):

@@ -61,6 +61,10 @@ class Context:
         """For how many seconds this replica stays out of a lane, because its settings failed there and others' work."""
         return lane.refused_s if self.fingerprints[lane.login] in lane.refused_fingerprints else 0.0
 
+    def refused_data_s(self, lane: ToldLane) -> float:
+        """For how many seconds this replica sends opt-outs only, because its data failed there and others' work."""
+        return lane.refused_s if self.fingerprints[lane.login] in lane.refused_data_fingerprints else 0.0
+
     def pace(self, login: str) -> Pace | None:
         """How a login's calls are spread over the vendor's day; None where it counts none."""
         return vendors.pace(self.settings.logins[login], self.settings.accounts_of(login))
@@ -74,6 +78,7 @@ class Context:
             lane=lane,
             paused=lane is not None and self.holds(lane),
             refused_s=0.0 if lane is None else self.refused_s(lane),
+            refused_data_s=0.0 if lane is None else self.refused_data_s(lane),
             host=self.host(self.settings.logins[login]),
             pace=self.pace(login),
             cursors=own,

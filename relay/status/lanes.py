@@ -129,9 +129,12 @@ def _login(
 
 
 def _refused(context: Context, lane: ToldLane | None) -> answers.RefusedSettings | None:
-    if lane is None or lane.refused_until is None or not context.refused_s(lane):
+    if lane is None or lane.refused_until is None:
         return None
-    return answers.RefusedSettings(until=lane.refused_until, seconds=lane.refused_s)
+    data_only = not context.refused_s(lane)
+    if data_only and not context.refused_data_s(lane):
+        return None
+    return answers.RefusedSettings(until=lane.refused_until, seconds=lane.refused_s, data_only=data_only)
 
 
 def _account(

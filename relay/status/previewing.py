@@ -159,7 +159,12 @@ def _moments(context: Context, login: str, around: Around, seen: Sequence[Seen])
     lane_s = max(around.lane.wait_s if around.lane else 0.0, around.host.next_try_s, around.refused_s)
     going = [one for one in seen if not around.pauses(one.operation)]
     soonest = [
-        (one.operation.opt_out, max(lane_s, _begins_in_s(around, one))) for one in going for _ in range(one.uploads)
+        (
+            one.operation.opt_out,
+            max(lane_s, _begins_in_s(around, one), 0.0 if one.operation.opt_out else around.refused_data_s),
+        )
+        for one in going
+        for _ in range(one.uploads)
     ]
     day = around.lane.day if around.lane else Day(0, DAY_S)
     moments = iter(going_up(context.pace(login), day, soonest, context.settings.logins[login].settle_after_s))

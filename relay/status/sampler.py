@@ -84,7 +84,8 @@ class Sampler:
     def _set_lane(self, lane: ToldLane) -> None:
         for reason in PAUSE_REASONS:
             self._metrics.lane_paused.labels(lane.login, reason).set(reason == lane.pause_reason)
-        refused = self._fingerprints.get(lane.login) in lane.refused_fingerprints
+        kept_out = lane.refused_fingerprints + lane.refused_data_fingerprints
+        refused = self._fingerprints.get(lane.login) in kept_out
         self._metrics.settings_refused.labels(lane.login).set(refused)
         pace = vendors.pace(self._settings.logins[lane.login], self._settings.accounts_of(lane.login))
         if pace is not None:

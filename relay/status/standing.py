@@ -12,7 +12,14 @@ from relay.status import answers
 from relay.status.why import Around, why_event
 from relay.store import ToldEvent
 
-_NOBODY_KNOWS = "an earlier {} may still hold at the vendor: the delete between was replaced before it was sent"
+_NOBODY_KNOWS = "an earlier {} may still hold at the vendor: the delete between was {}"
+_UNDELETED = {
+    EventState.PENDING: "replaced before it was sent",  # by what the customer is subscribed with, at the next cut
+    EventState.SUPERSEDED: "replaced before it was sent",
+    EventState.REJECTED: "refused",
+    EventState.UNCONFIRMED: "never confirmed",
+    EventState.FAILED: "given up",
+}
 _UNDONE = "an upsert is being uploaded that may undo it; the {} is then sent again"
 
 
@@ -81,5 +88,5 @@ def _doubt(name: answers.StandingName, held: dict[Operation, ToldEvent], words: 
     if name != "subscribed" or permission is None or permission.operation is Operation.ALLOW:
         return None
     deletes = [word for word in words if word.operation is Operation.DELETE and order(word) > order(permission)]
-    sent = any(word.state is not EventState.SUPERSEDED for word in deletes)
-    return None if sent else _NOBODY_KNOWS.format(permission.operation)
+    undeleted = [_UNDELETED.get(word.state) for word in deletes]
+    return _NOBODY_KNOWS.format(permission.operation, undeleted[-1]) if undeleted and all(undeleted) else None

@@ -28,8 +28,9 @@ class Around:
     """What stands around an event or a batch: its login's lane, and what all of the login's accounts have to do.
 
     `paused` says that the lane's pause holds for the present settings, too, and `refused_s` how much longer this
-    replica stays out of the lane because they failed there. `host` is the vendor's host as this replica sees it, `pace`
-    how the vendor's calls of a day are spread. Keys are account and operation.
+    replica stays out of the lane because they failed there, `refused_data_s` how much longer its data does. `host` is
+    the vendor's host as this replica sees it, `pace` how the vendor's calls of a day are spread. Keys are account and
+    operation.
     """
 
     lane: ToldLane | None
@@ -37,6 +38,7 @@ class Around:
     cursors: Mapping[tuple[str, Operation], ToldCursor]
     flush_after_s: Mapping[tuple[str, Operation], float]
     refused_s: float = 0.0
+    refused_data_s: float = 0.0
     host: HostState = CLOSED
     pace: Pace | None = None
 
@@ -171,9 +173,11 @@ def _stopped(cursor: ToldCursor | None, around: Around) -> str | None:
     if lane is not None and around.paused and not (lane.pause_reason in DATA_PAUSES and opt_out):
         detail = f": {lane.pause_detail}" if lane.pause_detail else ""
         return f"its login is paused: {lane.pause_reason}{detail}"
-    if around.refused_s:
-        left = "its login is left to replicas with other settings"
-        return f"{left}: the vendor refused this one's, which try again in {spell(around.refused_s)}"
+    out_s = around.refused_s or (0.0 if opt_out else around.refused_data_s)
+    if out_s:
+        what = "its login" if around.refused_s else "its login's data"
+        left = f"{what} is left to replicas with other settings"
+        return f"{left}: the vendor refused this one's, which try again in {spell(out_s)}"
     return None
 
 
@@ -194,11 +198,13 @@ def _lane_waits(lane: ToldLane) -> str:
 
 
 def why_later(cursor: ToldCursor, lane: ToldLane | None, pace: Pace | None) -> str:
-    """Say why an operation's next try is later: the vendor's calls of the day, or a failed attempt."""
+    """Say why an operation's next try is later: the vendor's calls of the day, its record, or a failed attempt."""
     told = f"next try in {spell(cursor.next_try_s)}"
     if cursor.wait_reason == "quota":
         kept = "" if lane is None or pace is None else kept_back(pace, lane.day, opt_out=cursor.operation.opt_out)
         return f"{kept or 'kept back for the calls of the day'}; {told}"
+    if cursor.wait_reason == "record" and cursor.batch_state is BatchState.WAITING:
+        return f"the vendor's record of the upload without an answer is too young to be believed; {told}"
     if cursor.attempts:
         told += f" after {cursor.attempts} failed attempt{'s' if cursor.attempts > 1 else ''}"
     return f"{told}: {cursor.tried_reason}" if cursor.tried_reason else told

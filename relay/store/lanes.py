@@ -89,8 +89,8 @@ class Lanes(Database):
         """Tell what there is to do up to the fence in lanes that may be worked now, or that `owner` holds.
 
         `fingerprints` are those of the logins' settings: a lane that paused on the same ones stays out, and so does one
-        that refused them within `REFUSED_S`. Of one that paused because of their columns, opt-outs are told, and what
-        must give way to them.
+        that refused them within `REFUSED_S`. Of one that paused because of their columns or data, or refused their data
+        so lately, opt-outs are told, and what must give way to them.
         """
         rows = await self.fetch(
             "survey",
@@ -123,7 +123,7 @@ class Lanes(Database):
     async def lease_lane(self, login: str, owner: UUID, lease_s: float, fingerprint: str) -> Lease | None:
         """Lease a lane that is free and may be worked; None if it is not, or another replica was first.
 
-        One that paused because of the columns of these settings may be leased, for its opt-outs.
+        One that paused because of the columns or data of these settings may be leased, for its opt-outs.
         """
         generation = await self.fetchval("lease_lane", login, owner, lease_s, fingerprint, REFUSED_S)
         return None if generation is None else Lease(login, owner, generation)

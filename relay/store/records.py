@@ -15,7 +15,8 @@ class Unanswered:
     """An upload without an answer, and what else its login uploaded around it.
 
     Times are seconds before `now()`. `next_ago_s` is when the next one began that may have left a record;
-    `crowded` says that a record found now may be of one that went up before.
+    `crowded` says that a record found now may be of one that went up before. `known_whole` says that all of the file is
+    known to have been sent, and with it when that ended.
     """
 
     number: int
@@ -23,6 +24,7 @@ class Unanswered:
     ended_ago_s: float
     next_ago_s: float | None
     crowded: bool
+    known_whole: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +53,19 @@ class TakenRecord:
     taken_at: datetime | None = field(default=None, compare=False)
     deleted_at: datetime | None = field(default=None, compare=False)
 
+    @property
+    def named(self) -> tuple[str, str, int, str, int, int]:
+        """What is kept of it, in the order of `take_record`."""
+        return self.kind, self.date, self.count, self.account, self.batch_id, self.number
+
 
 class Records(Lanes):
     """Reads and writes about error records."""
 
     async def find_unanswered(self, batch: Manifest, over_s: float, going_on_s: float) -> Unanswered | None:
         """Find a batch's last upload without an answer; None if there is none, or something may have gone up since.
+
+        Nor if it broke off in the file, or the vendor did answer it, if only with counts that do not add up or a 500.
 
         Other uploads of the login make it crowded that may have left a record of its kind: their imports were over less
         than `over_s` before it began, or may not have been over, the uploads having ended less than `going_on_s` ago.
@@ -69,7 +78,7 @@ class Records(Lanes):
         return int(await self.fetchval("find_sent_before", batch.account, batch.operation, batch.id, number))
 
     async def postpone(self, lease: Lease, batch: Manifest, seconds: float) -> None:
-        """Let a batch wait for its next try, which burns no attempt. Raises LaneLost."""
+        """Let a batch wait for the vendor's record of it, which burns no attempt. Raises LaneLost."""
         async with self.holding(lease) as connection:
             await connection.execute(sql("postpone_cursor"), batch.account, batch.operation, seconds)
 
@@ -78,17 +87,16 @@ class Records(Lanes):
         await self.execute(
             "take_record",
             login,
-            record.kind,
-            record.date,
-            record.count,
-            record.account,
-            record.batch_id,
-            record.number,
+            *record.named,
         )
 
     async def list_records(self, login: str) -> list[TakenRecord]:
         """List the records of a login that relay has taken over, the deleted ones, too."""
         return [TakenRecord(**row) for row in await self.fetch("list_records", login)]
+
+    async def list_undeleted(self, login: str, accounts: Collection[str]) -> list[TakenRecord]:
+        """List those that are still at the vendor, as far as relay knows, of accounts at a login."""
+        return [TakenRecord(**row) for row in await self.fetch("list_undeleted", login, list(accounts))]
 
     async def record_deleted(self, login: str, kind: str, date: str) -> None:
         """Note that a record is no longer at the vendor."""

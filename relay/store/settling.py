@@ -25,6 +25,7 @@ from relay.store.calls import Calls, correct_calls
 from relay.store.cuts import Cuts
 from relay.store.database import Connection, sql
 from relay.store.lanes import REFUSED_S, Lease, counted_refused_login
+from relay.store.records import TakenRecord
 
 _LET_IN = frozenset({OUTCOMES[Delivered], OUTCOMES[Accepted], OUTCOMES[Refused]})
 """Outcomes of files that the vendor has looked at, so that it has taken the login for good. Anything else may come from
@@ -36,13 +37,17 @@ MESSAGE_CHARACTERS_MAX = 1000
 
 @dataclass(frozen=True, slots=True)
 class UploadRecord:
-    """What is remembered of one upload; `excerpt` holds no customers' data."""
+    """What is remembered of one upload; `excerpt` holds no customers' data.
+
+    `whole` says whether all of the file was sent; None where nobody knows.
+    """
 
     outcome: str
     reason: str
     http_status: int | None = None
     bytes_sent: int = 0
     excerpt: str = ""
+    whole: bool | None = None
 
     @property
     def unsent(self) -> bool:
@@ -85,11 +90,12 @@ class Settling(Cuts, Calls):
         fingerprint: str,
         *,
         login_failures_per_hour_max: int = LOGIN_FAILURES_PER_HOUR_MAX,
+        taken: TakenRecord | None = None,
     ) -> Settled:
         """Write down what an upload came to, all or nothing.
 
-        `fingerprint` is remembered with a pause, so that other settings may go on. Raises LaneLost: then nothing was
-        written.
+        `fingerprint` is remembered with a pause, so that other settings may go on. `taken` is the vendor's record that
+        told it. Raises LaneLost: then nothing was written.
         """
         async with self.holding(lease) as connection:
             await connection.execute(
@@ -102,7 +108,10 @@ class Settling(Cuts, Calls):
                 upload.reason,
                 upload.bytes_sent,
                 upload.excerpt,
+                upload.whole,
             )
+            if taken is not None:
+                await connection.execute(sql("take_record"), lease.login, *taken.named)
             rejected = await _reject(connection, batch, settlement.rejections)
             settled = await connection.fetchval(
                 sql("settle_batch"),
@@ -115,11 +124,11 @@ class Settling(Cuts, Calls):
             )
             if not settled:
                 raise Conflict(f"batch {batch.id} is not uploading")
+            position = settlement.position
             if settlement.take_back_from is not None:
-                await connection.execute(
-                    sql("take_back_refused"), batch.account, batch.operation, settlement.take_back_from
-                )
-            await _settle_cursor(connection, batch, settlement)
+                args = (batch.account, batch.operation, settlement.take_back_from)
+                position = await connection.fetchval(sql("take_back_refused"), *args)
+            await _settle_cursor(connection, batch, settlement, position)
             await _settle_lane(connection, lease, upload.outcome, settlement, fingerprint, login_failures_per_hour_max)
             await correct_calls(connection, lease.login, batch, number, settlement, unsent=upload.unsent)
             again: Counter[Operation] = Counter()
@@ -166,7 +175,7 @@ async def _reject(connection: Connection, batch: Manifest, rejections: Sequence[
     return sum(not row["unconfirmed"] for row in rows)
 
 
-async def _settle_cursor(connection: Connection, batch: Manifest, settlement: Settlement) -> None:
+async def _settle_cursor(connection: Connection, batch: Manifest, settlement: Settlement, position: int | None) -> None:
     cursor = settlement.cursor
     await connection.execute(
         sql("settle_cursor"),
@@ -180,7 +189,7 @@ async def _settle_cursor(connection: Connection, batch: Manifest, settlement: Se
         cursor.suspect_to,
         cursor.refused_lines,
         cursor.refused_from,
-        settlement.position,
+        position,
         cursor.unanswered,
         cursor.rounds,
     )

@@ -134,7 +134,8 @@ class Telling(Database):
     async def tell_lanes(self, logins: Iterable[str]) -> dict[str, ToldLane]:
         """Tell the lanes of some logins, by login; one that was never made is missing."""
         rows = await self.fetch("tell_lanes", list(logins), REFUSED_S)
-        told = ({**row, "refused_fingerprints": tuple(row["refused_fingerprints"])} for row in rows)
+        lists = ("refused_fingerprints", "refused_data_fingerprints")
+        told = ({**row, **{name: tuple(row[name]) for name in lists}} for row in rows)
         return {row["login"]: ToldLane(**row) for row in told}
 
     async def tell_unsettled(self) -> list[Unsettled]:

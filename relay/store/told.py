@@ -181,7 +181,7 @@ class ToldCursor:
     `batch_id` and `batch_state` are its open batch's; `first_id` and `first_age_s` those of the first event that waits
     beyond the cursor; `again` says that relay has appended one of those again, so that they are due. `tried_reason`
     is what the last upload came to where attempts have failed, `wait_reason` is `quota` where the next try waits for a
-    call of the vendor's day.
+    call of the vendor's day, `record` where it waits for the vendor's record of the last upload to be old enough.
     """
 
     account: str
@@ -204,8 +204,8 @@ class ToldCursor:
 class ToldLane:
     """A login's lane: its lease, what it waits for, and why it pauses. `calls_today` counts the day of Japan.
 
-    Replicas whose settings have one of `refused_fingerprints` stay out of it until `refused_until`. `refused_logins`
-    are the last hour's.
+    Replicas whose settings have one of `refused_fingerprints` stay out of it until `refused_until`; those with one of
+    `refused_data_fingerprints` send opt-outs only. `refused_logins` are the last hour's.
     Of the vendor's day `day_left_s` are left; the last call was `since_call_s` ago; `met_calls` is after how many the
     vendor took no more, if it has said so within a week.
     """
@@ -224,6 +224,7 @@ class ToldLane:
     flush_to: int
     calls_today: int
     refused_fingerprints: tuple[str, ...] = ()
+    refused_data_fingerprints: tuple[str, ...] = ()
     refused_until: datetime | None = None
     refused_s: float = 0.0
     refused_logins: int = 0

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from relay.batches import Pace, pace_of
 from relay.errors import FieldError
 from relay.events import OPT_OUTS, TYPES, Operation
-from relay.settings import Account, Login, Settings
+from relay.settings import Account, HaihaiLogin, Login, Settings
 from relay.vendors.base import Call, Claim, Counted, Form, Reply, Sent, Vendor, excerpt
 from relay.vendors.bme import Bme
 from relay.vendors.haihai import Haihai
@@ -60,6 +60,7 @@ def check(settings: Settings) -> list[FieldError]:
     An account whose login does not exist is passed over: that is told elsewhere.
     """
     problems = [problem for login in settings.logins.values() for problem in _check_login(login)]
+    problems += _check_apart(settings.logins.values())
     for account in settings.accounts.values():
         if login := settings.logins.get(account.login):
             problems += _check_account(login, account)
@@ -73,6 +74,24 @@ def _check_login(login: Login) -> Iterator[FieldError]:
     if any(not text.strip() for text in login.unknown_address_messages):
         yield FieldError(f"{path}.unknown_address_messages", "an empty text would match every message")
     yield from vendor_of(login).check_login(login)
+
+
+def _check_apart(logins: Iterable[Login]) -> Iterator[FieldError]:
+    """Two logins have a lane each: with one contract they would import side by side and count its calls apart."""
+    first: dict[tuple[object, ...], str] = {}
+    for login in logins:
+        other = first.setdefault(_contract(login), login.name)
+        if other != login.name:
+            yield FieldError(
+                f"logins.{login.name}",
+                f"is the same user of the same contract as logins.{other}: give accounts one login",
+            )
+
+
+def _contract(login: Login) -> tuple[object, ...]:
+    """Say what tells contracts apart: of two with the same, one host's, both are one."""
+    user = (login.aid, login.login_id) if isinstance(login, HaihaiLogin) else (login.username,)
+    return (login.vendor, login.base_url.rstrip("/").casefold(), *user)
 
 
 def _fault_of_url(url: str) -> str | None:

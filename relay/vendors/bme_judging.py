@@ -1,12 +1,13 @@
 """What the counts of blastmail and blaynmail come to: believed only where they fit what was sent."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from relay.batches import Delivered, LineRejection, Misconfigured, Outcome, Unknown
-from relay.csvline import fold, same_record, split
+from relay.csvline import fold, same_record
 from relay.events import Operation
+from relay.settings import BmeLogin
 from relay.vendors.base import Counted, Sent
 from relay.vendors.claims import MESSAGE_CHARS_MAX, MESSAGES_MAX
 
@@ -35,7 +36,7 @@ def judge_counts(counted: Counted, sent: Sent, lines: Mapping[int, bytes]) -> Ou
     if doubt := _doubt(counted, sent, lines):
         return Unknown(doubt)
     refused = tuple(_rejections(counted, sent))
-    if len(refused) == sent.rows and (fault := _settings_at_fault(refused, sent, lines)):
+    if len(refused) == sent.rows and (fault := _settings_at_fault(refused, sent)):
         return Misconfigured(fault)
     return Delivered(refused, f"{sent.rows - len(refused)} of {sent.rows} lines delivered")
 
@@ -73,11 +74,11 @@ def _rejections(counted: Counted, sent: Sent) -> Iterator[LineRejection]:
             yield LineRejection(claim.line, message)
 
 
-def _settings_at_fault(refused: Sequence[LineRejection], sent: Sent, lines: Mapping[int, bytes]) -> str | None:
+def _settings_at_fault(refused: Sequence[LineRejection], sent: Sent) -> str | None:
     """Say so if one message for every line looks like an unknown header; see `judge_counts`.
 
-    The message is repeated only where several customers share it and it holds nothing of their lines, so that it is
-    about none of them.
+    Nothing of the message is repeated, since logs and pages show the reason: it may hold a secret of the login, or a
+    customer in another spelling than the line's. Told are only the settings' own headers that it holds.
     """
     message = _without_numbers(refused[0])
     if any(_without_numbers(rejection) != message for rejection in refused):
@@ -85,15 +86,15 @@ def _settings_at_fault(refused: Sequence[LineRejection], sent: Sent, lines: Mapp
     many_upserts = sent.operation is Operation.UPSERT and sent.rows >= SAME_MESSAGE_ROWS_MIN
     if not _HEADER.search(message) and not (many_upserts and sent.account.mode == "all"):
         return None
-    repeated = f": {message}" if sent.rows > 1 and not _quotes(refused[0].message, lines.values()) else ""
-    return f"all lines were refused by one message, as for an unknown header{repeated}"
+    named = ", ".join(f'"{header}"' for header in _headers_in(refused[0].message, sent))
+    return "all lines were refused by one message, as for an unknown header" + (f"; it holds {named}" if named else "")
 
 
-def _quotes(message: str, lines: Iterable[bytes]) -> bool:
-    """Say whether a message holds a value of one of the lines, in whatever case; single characters mean nothing."""
-    said = fold(message).casefold()
-    cells = (cell.strip().casefold() for line in lines for cell in split(line))
-    return any(cell in said for cell in cells if len(cell) > 1)
+def _headers_in(message: str, sent: Sent) -> list[str]:
+    """Find the settings' headers that a message holds, as they are written in the settings."""
+    own = [sent.login.status_header] if isinstance(sent.login, BmeLogin) else []
+    said = fold(message)
+    return [header for header in [*sent.account.columns, *own] if (fold(header).strip() or header) in said]
 
 
 def _without_numbers(rejection: LineRejection) -> str:

@@ -35,6 +35,8 @@ def fit(table: ErrorTable, count: int, header: Sequence[str], lines: Iterable[tu
     Raises:
         Doubt: it may be about something else, or is not whole. The text holds nothing of any line.
     """
+    if count < 1:
+        raise Doubt("the record counts no lines")  # the vendor keeps none of an import without failures
     if len(table.rows) != count:
         raise Doubt(f"the record counts {count} lines, its file has {len(table.rows)}")
     if count > rows:

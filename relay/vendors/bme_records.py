@@ -9,7 +9,7 @@ about the CSV file: its encoding, its columns and their order are not documented
 import csv
 import io
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, timezone
 from http import HTTPStatus
@@ -33,6 +33,11 @@ JAPAN: Final = timezone(timedelta(hours=9))
 LISTED_MAX: Final = 100_000
 DELETED_MAX: Final = 1_000
 """So many elements of a list, and of the answer to a deletion, are read: a record has five of them."""
+
+EXPORTED_ROWS_MAX: Final = 200_000
+EXPORTED_COLUMNS_MAX: Final = 1_000
+EXPORTED_ROW_CHARACTERS_MAX: Final = 1_000_000
+"""So much of a CSV file is read: in Python an empty row takes fifty times the room that it takes there."""
 
 _PATH = "contact/import/error"
 _PARAMETERS = {CREATE_ERROR: "createErrors", DELETE_ERROR: "deleteErrors"}
@@ -121,20 +126,53 @@ def read_search(reply: Reply) -> tuple[ErrorRecord, ...] | Failed:
     return tuple(listing.records)
 
 
-def read_export(reply: Reply) -> ErrorTable | Failed:
-    """Read a CSV file in UTF-8 or Shift_JIS; a page or an error that came with a 200 is none."""
+def read_export(reply: Reply, rows_max: int = EXPORTED_ROWS_MAX) -> ErrorTable | Failed:
+    """Read a CSV file in UTF-8 or Shift_JIS; a page or an error that came with a 200 is none.
+
+    One with more than `rows_max` rows below the header is read no further, and counts as none.
+    """
     if failed := _failed(reply):
         return failed
     text = reply.text
     if _NOT_CSV.match(text):
         return Failed(f"{excerpt(reply)}; no CSV file")
     try:
-        found = [tuple(cells) for cells in csv.reader(io.StringIO(text, newline=""), strict=True) if cells]
+        found = list(_table(text, rows_max))
     except csv.Error:
         return Failed(f"{excerpt(reply)}; not valid CSV")
-    if not found or any(len(cells) != len(found[0]) for cells in found):
-        return Failed(f"{excerpt(reply)}; no table")
-    return ErrorTable(found[0], tuple(found[1:]))
+    except Doubt as doubt:
+        return Failed(f"{excerpt(reply)}; {doubt}")
+    return ErrorTable(found[0], tuple(found[1:])) if found else Failed(f"{excerpt(reply)}; no table")
+
+
+def _table(text: str, rows_max: int) -> Iterator[tuple[str, ...]]:
+    """Read the header and rows, as many cells in each. Raises csv.Error, or Doubt."""
+    columns: int | None = None
+    for number, cells in enumerate(_rows(text)):
+        columns = columns or len(cells)
+        if len(cells) != columns or columns > EXPORTED_COLUMNS_MAX:
+            raise Doubt("no table")
+        if number > rows_max:
+            raise Doubt(f"more than {rows_max} rows")
+        yield cells
+
+
+def _rows(text: str) -> Iterator[tuple[str, ...]]:
+    """Read rows one at a time, none of them with much more than it may have. Raises csv.Error, or Doubt."""
+    characters = 0
+
+    def lines() -> Iterator[str]:
+        nonlocal characters
+        for line in io.StringIO(text, newline=""):
+            characters += len(line)
+            if characters > EXPORTED_ROW_CHARACTERS_MAX:
+                raise Doubt("a row that is too long")
+            yield line
+
+    for cells in csv.reader(lines(), strict=True):
+        characters = 0
+        if cells:
+            yield tuple(cells)
 
 
 def read_deleted(reply: Reply) -> tuple[str, ...] | Failed:

@@ -36,6 +36,7 @@ _TYPES: Mapping[TemplateKind, str] = {"register": "1", "delete": "2"}
 
 _NOT_CSV = re.compile(r"\s*[<{]")  # a page, XML, JSON, also where it breaks off
 _FAILURE = re.compile(r"\s*\"?failure_", re.IGNORECASE)
+_NO_NAME = re.compile("[\r\n@＠]")  # two lines; or an address, which a name is shown to more people than
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
@@ -101,9 +102,7 @@ def _headers(text: str, kind: TemplateKind) -> tuple[str, ...] | None:
         return None
     while cells and not cells[-1].strip():  # a comma at the end of the line
         cells.pop()
-    named = all(
-        cell.strip() and len(cell) <= HEADER_CHARS_MAX and "\n" not in cell and "\r" not in cell for cell in cells
-    )
+    named = all(cell.strip() and len(cell) <= HEADER_CHARS_MAX and not _NO_NAME.search(cell) for cell in cells)
     # A file to register has the state and the address at least (seen), so that a word alone is a message.
     enough = len(cells) >= (2 if kind == "register" else 1)
     return tuple(cells) if named and enough and len(cells) <= HEADERS_MAX else None

@@ -16,6 +16,15 @@ TemplateKind = Literal["register", "delete"]
 _ALIKE: Final = 0.6
 """How much of two names has to be the same for one to be taken for the other, misspelt (difflib's own default)."""
 
+ALIKE_NAMES_MAX: Final = 300
+"""No guesses among more names: comparing takes about as long as there are names, and a contract has some hundred."""
+
+ALIKE_CHARS_MAX: Final = 40
+"""No guesses with longer names: comparing two takes as long as their lengths multiplied, and items are a few words."""
+
+ALIKE_HEADERS_MAX: Final = 20
+"""No guesses for more headers of an account: so many unknown ones are no misspelling."""
+
 
 @dataclass(frozen=True, slots=True)
 class Template:
@@ -117,11 +126,15 @@ def _meant(headers: Iterable[str], names: Iterable[str]) -> dict[str, str]:
     by_plain: dict[str, str] = {}
     for name in names:
         by_plain.setdefault(_plain(name), name)
+    comparable = [plain for plain in by_plain if len(plain) <= ALIKE_CHARS_MAX]
+    if len(by_plain) > ALIKE_NAMES_MAX:
+        comparable = []
     found = {}
-    for header in headers:
+    for number, header in enumerate(dict.fromkeys(headers)):
         plain = _plain(header)
-        near = [plain] if plain in by_plain else get_close_matches(plain, by_plain, n=1, cutoff=_ALIKE)
-        if near:
+        guessed = number < ALIKE_HEADERS_MAX and len(plain) <= ALIKE_CHARS_MAX
+        among = [plain] if plain in by_plain else comparable if guessed else []
+        if near := get_close_matches(plain, among, n=1, cutoff=_ALIKE):
             found[header] = by_plain[near[0]]
     return found
 

@@ -1,7 +1,8 @@
--- Find a batch's last upload that had no answer, unless something may have been imported since, and what else of its login ($3)
--- may have left a record of the same kind. $4 and $5 are for how many seconds an upload may do so whose import is over, or may not be.
+-- Find a batch's last upload that ended unknown, if it went up whole and the vendor did not answer it, unless something may have
+-- been imported since, and what else of its login ($3) may have left a record of the same kind. $4 and $5 are for how many seconds an upload may do so whose import is over, or may not be.
 with mine as (
-    select u.account, u.batch_id, u.number, u.started_at, u.ended_at, b.operation = 'delete' as deletes
+    select u.account, u.batch_id, u.number, u.started_at, u.ended_at, u.whole, u.http_status, u.reply_excerpt,
+           b.operation = 'delete' as deletes
     from upload u
     join batch b on b.account = u.account and b.id = u.batch_id
     where u.account = $1 and u.batch_id = $2 and u.outcome = 'unknown'
@@ -43,6 +44,11 @@ select m.number,
              and not (o.own and o.unanswered)
              and coalesce(o.over_at > m.started_at - make_interval(secs => $4::float8),
                           coalesce(o.ended_at, now()) > m.started_at - make_interval(secs => $5::float8))
-       ) as crowded
+       ) as crowded,
+       m.whole is not null as known_whole
 from mine m
-where not exists (select from around a where a.own and a.number > m.number)
+where m.whole is not false
+  -- What the vendor did answer counts, whatever its record says. These are a proxy's, and a page or nothing in place of counts or a message.
+  and (m.http_status is null or m.http_status in (408, 502, 503, 504)
+       or m.http_status = 200 and m.reply_excerpt !~ '\m(success|failure) [0-9]|Failure_')
+  and not exists (select from around a where a.own and a.number > m.number)

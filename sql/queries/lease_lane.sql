@@ -1,5 +1,5 @@
 -- Lease a lane that may be worked now, for $3 seconds; none if another replica has it. An own lease that could not be given back is no bar.
--- Settings ($4) that were refused stay out for $5 seconds, while others may work it.
+-- Settings ($4) that were refused stay out for $5 seconds, while others may work it; not those whose data was (`data:…`).
 update lane l
 set lease = $2, leased_until = now() + make_interval(secs => $3), generation = generation + 1
 from (

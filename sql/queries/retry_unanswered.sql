@@ -24,7 +24,12 @@ with waiting as (
     from waiting w
     where b.account = w.account and b.id = w.batch_id
       and b.state = 'failed' and b.retried_at is null and b.dismissed_at is null
-    returning w.account, w.batch_id, w.event_id
+    returning w.account, b.operation, w.batch_id, w.event_id
+), forgotten as (
+    -- what comes again counts anew: the same line three times in a row says nothing about the vendor
+    update cursor c set refused_lines = 0, refused_from = null
+    from (select distinct account, operation from marked) m
+    where c.account = m.account and c.operation = m.operation
 ), marked_lines as (
     update rejection r set retried_at = now()
     from marked m

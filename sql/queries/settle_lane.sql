@@ -1,5 +1,6 @@
 -- Let a lane wait or pause after an upload; $8 says that the vendor let relay in, which ends a pause that other settings made.
--- What those settings were is remembered for $9 seconds, so that who still has them does not come in between.
+-- What those settings were is remembered for $9 seconds, so that who still has them does not come in between; as `data:…` where
+-- only their data was refused, so that their opt-outs go on. Opt-outs, all that such settings send, prove nothing about it.
 with before as (
     select login,
            case
@@ -20,7 +21,9 @@ with before as (
     select before.*,
            -- other settings' failure that is no longer told as the pause; whose columns are unknown may go on with opt-outs
            ($5::text is not null or ends_pause) and paused_fingerprint <> $7 and pause_reason is distinct from 'columns'
-               as displaced
+               as displaced,
+           array_remove(array_remove(still_refused, paused_fingerprint), 'data:' || paused_fingerprint)
+               || case when pause_reason = 'data' then 'data:' || paused_fingerprint else paused_fingerprint end as then_refused
     from before join lane using (login)
 )
 update lane
@@ -43,7 +46,7 @@ set not_before = greatest(waits_until, logins_again_at),
         when $5::text is not null then $7
         when not ends_pause then paused_fingerprint end,
     refused_fingerprints = case
-        when displaced then still_refused || paused_fingerprint
+        when displaced then then_refused
         when $8 then still_refused
         else refused_fingerprints end,
     refused_at = case when displaced then now() else refused_at end

@@ -4,7 +4,10 @@ with target as (
         as t(login, account, operation, flush_after_s, rows_max, bytes_max)
 ), workable as (
     -- some pauses hold up data only: it is not cut or sent, but what is open must give way to opt-outs
-    select l.login, l.flush_to, (l.pause_reason in ('columns', 'data') and l.paused_fingerprint = f.fingerprint) is true as opt_outs_only
+    select l.login, l.flush_to,
+           (l.pause_reason in ('columns', 'data') and l.paused_fingerprint = f.fingerprint) is true
+           or ('data:' || f.fingerprint = any(l.refused_fingerprints)
+               and coalesce(l.refused_at > now() - make_interval(secs => $11), false)) as opt_outs_only
     from lane l
     join unnest($7::text[], $8::text[]) as f(login, fingerprint) using (login)
     where l.pause_reason is distinct from 'operator'

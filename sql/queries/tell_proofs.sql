@@ -117,16 +117,20 @@ cross join lateral (
     select case
         when w.operation = 'delete' then e.occurred_at
         else (
+            -- a stop or ban outlives a deletion that was never sent, or that the vendor refused
             select d.occurred_at from event d
             where d.account = e.account and d.customer = e.customer and d.operation <> 'upsert' and (d.operation = 'delete') is true
               and d.occurred_at >= e.occurred_at and (d.occurred_at, d.received_at, d.id) > (e.occurred_at, e.received_at, e.id)
+              and d.id <= (select k.position from cursor k where k.account = d.account and k.operation = 'delete')
+              and (select true from superseded s where s.account = d.account and s.event_id = d.id) is not true
+              and (select true from rejection r where r.account = d.account and r.event_id = d.id limit 1) is not true
             order by d.occurred_at
             limit 1
         )
     end as deleted_at
 ) gone
 left join lateral (
-    -- an allow ends a stop or ban; so does an upsert behind a later deletion, as it ends a deletion by itself
+    -- an allow ends a stop or ban; so does an upsert behind a later deletion that was sent, as it ends a deletion by itself
     select l.* from (
         (
             select l.* from event l

@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -18,6 +18,9 @@ from tests.acceptance.settings_file import HEADERS, PASSWORD, account, bme, haih
 
 NOBODY = "http://127.0.0.1:9"
 """Where nobody listens."""
+
+OTHERS = 24
+"""So many more contracts of the same kind blastmail has."""
 
 
 @dataclass
@@ -68,7 +71,7 @@ async def vendors(world: World) -> AsyncIterator[Vendors]:
     blayn = BmeContract("user", PASSWORD, PASSWORD, columns=(*columns, "性別"), template=style)
     made = Vendors(
         world,
-        BmeSim(blast),
+        BmeSim(blast, *(replace(blast, username=f"user-{number}") for number in range(OTHERS))),
         BmeSim(blayn, brand="blaynmail"),
         HaihaiSim(HaihaiContract(1, "user", PASSWORD, columns=("メールアドレス", *columns))),
     )
@@ -110,8 +113,8 @@ async def test_what_is_wrong_is_told_for_each_account(world: World) -> None:
     async with vendors(world) as v:
         columns: dict[str, object] = {"E-Mail": "email", "氏名 ": "name", "血液型": "blood"}
         logins = v.logins(
-            wrong=bme(v.blast.base_url, "user", password="another one"),
-            state=bme(v.blast.base_url, "user", status_header="配信状態"),
+            wrong=bme(v.blast.base_url, "user-0", password="another one"),
+            state=bme(v.blast.base_url, "user-1", status_header="配信状態"),
             gone=bme(NOBODY, "user"),
             tls=bme(v.blast.base_url.replace("http:", "https:"), "user"),
         )
@@ -140,7 +143,7 @@ async def test_what_is_wrong_is_told_for_each_account(world: World) -> None:
         assert done.code == 1
         assert 'old: the vendor has no column "氏名 " (did you mean "氏名"?), "血液型"' in done.out
         assert "gone: 127.0.0.1 cannot be reached: ConnectionRefusedError ECONNREFUSED" in done.out
-        assert v.blast.record.of("user").unauthorized == 2, "one try in each of two runs"
+        assert v.blast.record.of("user-0").unauthorized == 2, "one try in each of two runs"
         assert PASSWORD not in done.out + done.err
         assert "another one" not in done.out + done.err
 
@@ -264,10 +267,10 @@ async def test_many_logins_are_looked_at_side_by_side(world: World) -> None:
     """Some at a time, each by itself: twenty-four that take half a second each do not take twelve."""
     async with vendors(world) as v:
         v.blast.faults.add(fault="slow", on="usage", seconds=0.25, times=None)
-        logins = {f"blast{number}": bme(v.blast.base_url, "user") for number in range(24)}
+        logins = {f"blast{number}": bme(v.blast.base_url, f"user-{number}") for number in range(OTHERS)}
         world.write_settings(logins, {name: account(name) for name in logins})
         began = asyncio.get_running_loop().time()
         done = await v.check("--offline")
         assert done.code == 0
         assert asyncio.get_running_loop().time() - began < 10
-        assert v.blast.record.of("user").logins == 24
+        assert [v.blast.record.of(f"user-{number}").logins for number in range(OTHERS)] == [1] * OTHERS

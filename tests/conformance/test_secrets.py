@@ -1,9 +1,14 @@
 """No secret, address or name gets from a form or a reply into what is logged, stored or shown."""
 
+import json
+
 import pytest
 
+from relay.batches import Delivered, Misconfigured
+from relay.csvline import record
 from relay.events import Operation
 from relay.vendors import Claim, Counted, Reply, excerpt
+from relay.vendors.bme_judging import SAME_MESSAGE_ROWS_MIN
 from tests.conformance.candidates import CANDIDATES, secrets_of
 from tests.unit.vendors.made import CANARIES, haihai_login, reply, sent
 
@@ -116,3 +121,40 @@ def test_extra_fields_are_secrets() -> None:
     form = CANDIDATES["haihai"].adapter.upload_form(login, CANDIDATES["haihai"].to(login), Operation.STOP, None)
     assert ("api_token", "canary-extra") in form.fields
     assert private_in(repr((login, form)).replace("hai.example.jp", "")) == []
+
+
+LEAKS = [
+    "header unknown; access_token=canary-token api_key=canary-api-key password=canary-password",
+    "髙橋太郎様 (taro＠example．jp) は取り込めません",
+    "column error near taro at example.jp",
+    "項目名が不正です: taro@example.jp 髙橋 090-1234-5678",
+]
+
+
+@pytest.mark.parametrize("vendor", [name for name, one in CANDIDATES.items() if one.confirms is Delivered])
+@pytest.mark.parametrize("operation", Operation)
+@pytest.mark.parametrize("rows", [1, 2, SAME_MESSAGE_ROWS_MIN])
+@pytest.mark.parametrize("message", LEAKS)
+def test_nothing_private_gets_out_of_one_message_for_all_lines(
+    vendor: str, operation: Operation, rows: int, message: str
+) -> None:
+    """Not into a reason, which is logged and shown to who may not see addresses; nor does a spelling make a difference.
+
+    What the message says of single lines is kept with those, for who may see addresses.
+    """
+    candidate = CANDIDATES[vendor]
+    login = candidate.login()
+    if operation not in login.operations:
+        return
+    lines = {number: record((f"user{number}@example.com", "髙橋 太郎")) for number in range(2, rows + 2)}
+    failures = [
+        {"content": f"user{number}@example.com,髙橋 太郎", "message": message, "lineNumber": number} for number in lines
+    ]
+    body = json.dumps({"success": 0, "failure": rows, "details": {"detail": failures}}, ensure_ascii=False)
+    what = sent(login, rows, operation)
+    counted = candidate.adapter.read(reply(body), what)
+    assert isinstance(counted, Counted)
+    judged = candidate.adapter.judge(counted, what, lines)
+    assert isinstance(judged, Misconfigured | Delivered)
+    assert isinstance(judged, Misconfigured) or not ("column" in message or "header" in message or "項目名" in message)
+    assert private_in(f"{judged.reason}\n{excerpt(reply(body))}") == []

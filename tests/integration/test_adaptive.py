@@ -269,7 +269,8 @@ async def test_a_vendor_that_answers_nobody_rejects_no_line(
 ) -> None:
     """Three lines in a row are taken back, the operation waits 30 min, then 2 h; nothing pauses, all is delivered."""
     others = names("c", 12)
-    async with scene(database, tmp_path) as s:
+    # It answers at once. A busy machine's login that timed out would be a failed attempt, with a wait of its own.
+    async with scene(database, tmp_path, upload_timeout_s=10) as s:
         if operation is D:
             await s.say(U, *others, occurred=0)
             await s.finish()
@@ -519,6 +520,26 @@ async def test_a_copy_that_is_poison_holds_up_innocents_no_longer_than_the_first
             assert await s.rejected() == [BAD]
             assert s.uploads - before <= 2 * math.log2(16) + 8
             assert s.waited_s <= (math.log2(16) + 5) * STEP_S
+
+
+async def test_the_same_line_three_times_in_a_row_is_not_the_vendor(database: str, tmp_path: Path) -> None:
+    """However often it comes back with nothing delivered between: it counts as one, and innocents wait for no round."""
+    async with scene(database, tmp_path) as s:
+        await s.say(U, "c1", BAD, occurred=0)
+        await s.finish()
+        s.breaks_at(BAD)
+        await s.say(D, BAD)
+        await s.finish()
+        for _ in range(4):
+            assert await s.hours_pass() == 1
+            assert await s.value("select sum(refused_lines) from cursor") == 0
+            await s.finish(uploads_max=100)
+            assert await s.rejected() == [BAD]
+        s.waited_s = 0
+        await s.say(D, "c1")
+        await s.finish(uploads_max=100)
+        assert (s.waited_s, s.there()) == (0, {BAD})
+        assert await s.value("select max(rounds) from cursor") == 0
 
 
 @pytest.mark.parametrize("breakdown", ["answers 500", "hangs", "imports, but does not answer"])

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -238,6 +239,29 @@ async def test_login_calls_count_and_obey(bench: Bench) -> None:
     assert calls == FAILURES_MAX
 
 
+async def test_one_contract_s_failures_do_not_shut_the_host_for_others(tmp_path: Path) -> None:
+    """All of its accounts get 503 from a host that is well: another contract's opt-outs go up as if nothing were."""
+
+    async def by_contract(connection: Connection) -> None:
+        await connection.read()
+        await connection.answer(*((503, "<html>down</html>") if b"broken" in connection.body else (200, "OK")))
+
+    spool = Spool(tmp_path)
+
+    async def lines() -> AsyncIterator[bytes]:
+        yield csvline.record(["メールアドレス"])
+
+    file = await spool.write("batch-1.csv", lines(), 1)
+    async with serving(by_contract) as server:
+        broken, sound = (haihai_login(name=name, base_url=server.url, login_id=name) for name in ("broken", "sound"))
+        async with Client(Metrics(), spool, (broken, sound)) as client:
+            bench = Bench(client, Metrics(), Clock(), file)
+            for number in range(2 * FAILURES_MAX):
+                assert isinstance(await bench.upload(broken, f"news-{number}"), Unknown)
+            assert client.host(broken).state is State.CLOSED
+            assert isinstance(await bench.upload(sound, operation=DELETE), Accepted)
+
+
 # -- the flusher -----------------------------------------------------------------------------------------------------
 
 
@@ -318,6 +342,24 @@ async def test_lanes_of_a_host_that_fails_are_not_even_leased(database: str, tmp
             assert upload.operation == "delete"
             assert await h.round() == {f"login-{n}": "accepted" for n in (0, 1, 2, 3, 4, 5, 6)}
     assert {count.overlaps for count in sim.record.counts.values()} == {0}
+
+
+async def test_a_lane_with_nothing_to_send_gives_the_probe_back(database: str, tmp_path: Path) -> None:
+    """The one that is told to go ahead finds its lane taken: the next one need not wait half a minute for it."""
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        down = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    async with here(database, tmp_path, at(settings(2), down, down)) as h:
+        w, plan = h.w, h.w.plans["login-0"]
+        for _ in range(FAILURES_MAX):
+            await h.client.ask(plan.login, lambda _: Call("GET", "/"))
+        h.clock.now += OPEN_S
+        worker = LaneWorker(
+            w.store, w.spool, h.client, Metrics(), uuid4(), 60, may_try=h.client.may_try, give_back=h.client.give_back
+        )
+        assert h.client.may_try(plan.login)
+        assert not h.client.may_try(w.plans["login-1"].login)
+        assert not (await worker.work(plan, await w.fence())).progress
+        assert h.client.may_try(w.plans["login-1"].login)
 
 
 async def test_a_breaker_that_opens_on_the_way_burns_nothing(database: str, tmp_path: Path) -> None:

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from relay.client import Client
 from relay.demo.sim_bme_replies import Brand
-from relay.flush.clearing import CLEAR_AGAIN_S, Cleared
+from relay.flush.clearing import CLEAR_AGAIN_S, RECORDS_MAX, UPLOADS_MAX, Cleared, Clearing
 from tests.integration.recovering import CONTRACT, D, Stage, U, stage
 from tests.integration.test_recovering import lose, refuse
 
@@ -148,3 +149,65 @@ async def test_where_nothing_was_refused_nobody_is_asked(database: str, tmp_path
         await refused(s, "c")
         await clearing.clear(s.plan)
         assert s.sim.record_calls.total() > calls
+
+
+async def test_a_refused_login_is_counted_and_ends_it(database: str, tmp_path: Path) -> None:
+    """One login a round at most, counted with the lane's, and none any more after an hour's worth, in any replica."""
+    async with stage(database, tmp_path, DELETES) as s:
+        await refused(s, "b", "c")
+        office = s.sim._offices["user"]  # noqa: SLF001 (as the vendor's customer would)
+        office.contract = replace(office.contract, password="changed")
+        most = s.plan.login.login_failures_per_hour_max
+        for count in [*range(1, most + 1), most, most]:
+            async with Client(s.w.metrics, s.w.spool) as anew:
+                await Clearing(s.w.store, anew, s.w.plans).clear(s.plan)
+            assert s.sim.record.of("user").unauthorized == count
+            assert await s.w.connection.fetchval("select cardinality(refused_logins) from lane") == count
+
+
+@pytest.mark.parametrize("reason", ["operator", "unauthorized", "misconfigured", "refused", "columns"])
+async def test_a_login_that_is_left_alone_is_not_asked(database: str, tmp_path: Path, reason: str) -> None:
+    """While the lane pauses or these settings stay out; a pause that only holds up data is none."""
+    async with stage(database, tmp_path, DELETES) as s:
+        await refused(s, "b")
+        if reason == "refused":
+            pause = "update lane set refused_fingerprints = array[$1], refused_at = now()"
+        else:
+            pause = f"update lane set paused_at = now(), pause_reason = '{reason}', paused_fingerprint = $1"  # noqa: S608
+        await s.w.connection.execute(pause, s.plan.fingerprint)
+        cleared = await s.clearing().clear(s.plan)
+        assert cleared == (Cleared(1, 1, 0) if reason == "columns" else Cleared())
+        assert (s.sim.record_calls.total() > 0) == (reason == "columns")
+
+
+async def test_what_can_never_be_deleted_keeps_nothing_else(database: str, tmp_path: Path) -> None:
+    """However many there are: what was not tried yet goes first, records and uploads."""
+    async with stage(database, tmp_path, DELETES) as s:
+        await refused(s, "b")
+        await s.w.connection.execute(
+            "insert into error_record (login, kind, date, count, account, batch_id, number)"
+            " select 'login-0', '登録エラー', '20180509T15:' || lpad(i::text, 2, '0') || ':00', 1, 'account-0', 1, 1"
+            " from generate_series(1, $1::int) i",
+            2 * RECORDS_MAX,
+        )
+        clearing = s.clearing()
+        s.sim.faults.add(fault="status", status=400, on="error_search", times=RECORDS_MAX)
+        assert await clearing.clear(s.plan) == Cleared(0, 0, RECORDS_MAX)
+        s.sim.faults.disarm()
+        assert await clearing.clear(s.plan) == Cleared(0, RECORDS_MAX, 0), "the others, which are gone at the vendor"
+        assert await clearing.clear(s.plan) == Cleared()
+
+
+async def test_uploads_that_fit_no_record_keep_nothing_else(database: str, tmp_path: Path) -> None:
+    """However many newer ones there are: what was not looked at yet goes first."""
+    async with stage(database, tmp_path, DELETES) as s:
+        await refused(s, "b")
+        await s.w.connection.execute(
+            "insert into upload (account, batch_id, number, started_at, ended_at, outcome, bytes_sent)"
+            " select account, batch_id, number + i, started_at + make_interval(secs => 60 * i),"
+            " ended_at + make_interval(secs => 60 * i), outcome, bytes_sent from upload, generate_series(1, $1::int) i",
+            UPLOADS_MAX,
+        )
+        clearing = s.clearing()
+        assert await clearing.clear(s.plan) == Cleared(), "none of the newest has a record"
+        assert await clearing.clear(s.plan) == Cleared(1, 1, 0)

@@ -317,6 +317,7 @@ async def test_a_time_out_is_unknown_and_makes_files_smaller(client: Client, spo
     assert uploaded.outcome == Unknown("TimeoutError", timed_out=True)
     assert uploaded.http_status is None
     assert uploaded.bytes_sent > 0
+    assert uploaded.whole is (script is hang), "all of a file that was not read cannot have been sent"
 
 
 async def reset_at_once(connection: Connection) -> None:
@@ -399,7 +400,7 @@ async def test_an_early_no_is_heard(
     async with serving(early(status, read, cut)) as server, asyncio.timeout(ANSWER_WITHIN_S):
         uploaded = await client.upload(job(file, haihai_login(base_url=server.url)))
     assert isinstance(uploaded.outcome, outcome)
-    assert uploaded.http_status == status
+    assert (uploaded.http_status, uploaded.whole) == (status, False)
     assert 0 < uploaded.bytes_sent < file.bytes
 
 
@@ -674,7 +675,7 @@ async def test_a_login_that_gets_no_answer_is_transient(client: Client, spool: S
         lost = await client.upload(job(file, bme_login(base_url=server.url)))
     assert refused.outcome == Transient("login: ClientConnectorError ECONNREFUSED")
     assert isinstance(lost.outcome, Transient)
-    assert (lost.http_status, lost.bytes_sent) == (None, 0)
+    assert (lost.http_status, lost.bytes_sent, lost.whole) == (None, 0, False)
     assert metrics.registry.get_sample_value("relay_logins_total", {"vendor": "blastmail", "result": "failed"}) == 2
 
 

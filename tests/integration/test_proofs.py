@@ -204,7 +204,10 @@ async def test_superseded_by_a_delete(database: str, tmp_path: Path) -> None:
 
 
 async def test_superseded_by_an_upsert(database: str, tmp_path: Path) -> None:
-    """A delete that was never sent, because the customer came back, shows as that: no evidence, and what lifted it."""
+    """A delete that was never sent, because the customer came back, shows as that: no evidence, and what lifted it.
+
+    The ban before it is not told as lifted: by what replaced it only.
+    """
     async with desk(database, tmp_path, told_settings()) as d:
         ban, delete, upsert = await d.append((B, TARO), (D, TARO), (U, TARO))
         await d.flush()
@@ -214,7 +217,42 @@ async def test_superseded_by_an_upsert(database: str, tmp_path: Path) -> None:
     assert (later["webhook_id"], later["evidence"]) == (upsert.message_id, None)
     assert told["lifted_by"] == {name: value for name, value in later.items() if name != "evidence"}
     assert [one["operation"] for one in banned["superseded_by"]] == ["delete", "upsert"]
-    assert banned["lifted_by"] == told["lifted_by"]
+    assert banned["lifted_by"] is None
+
+
+@pytest.mark.parametrize("operation", [S, B])
+async def test_a_delete_that_was_never_sent_lifts_nothing(database: str, tmp_path: Path, operation: Operation) -> None:
+    """A stop holds at the vendor until it is told of an allow or a delete; one that waits, or was replaced, is none."""
+    async with desk(database, tmp_path, told_settings()) as d:
+        [event] = await d.append((operation, TARO))
+        await d.flush()
+        await d.w.store.append([d.w.event(ACCOUNT, *said) for said in ((D, TARO, 3), (U, TARO, 5))])
+        waiting = await proof(d, event)
+        await d.flush()
+        replaced, standings = await proof(d, event), await d.told("POST", "/v1/customers/search", {"email": TARO})
+        allow = d.w.event(ACCOUNT, A, TARO, 7)
+        await d.w.store.append([allow])
+        await d.flush()
+        allowed = await proof(d, event)
+    assert [(told["result"], told["lifted_by"]) for told in (waiting, replaced)] == [("confirmed", None)] * 2
+    assert standings["standings"][0]["confirmed_at"] is None
+    assert "may still hold at the vendor" in standings["standings"][0]["why"]
+    assert allowed["lifted_by"]["webhook_id"] == allow.message_id
+
+
+@pytest.mark.parametrize("refused", [False, True])
+async def test_a_delete_that_was_sent_lifts_a_stop(database: str, tmp_path: Path, *, refused: bool) -> None:
+    """With the customer's next record; not so a delete that the vendor refused."""
+    async with desk(database, tmp_path, told_settings()) as d:
+        [event] = await d.append((S, TARO))
+        await d.flush()
+        await d.w.store.append([d.w.event(ACCOUNT, D, TARO, 3), d.w.event(ACCOUNT, D, HANAKO, 3)])
+        await d.flush(Delivered((LineRejection(2, "x"),) if refused else ()))
+        upsert = d.w.event(ACCOUNT, U, TARO, 5)
+        await d.w.store.append([upsert])
+        await d.flush()
+        told = await proof(d, event)
+    assert (told["lifted_by"] and told["lifted_by"]["webhook_id"]) == (None if refused else upsert.message_id)
 
 
 @pytest.mark.parametrize("operation", [D, S])

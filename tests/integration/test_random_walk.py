@@ -1,7 +1,7 @@
 """A seeded random walk through faults: nobody ends mailable whom the true order does not leave mailable.
 
 Each walk is a login of its own with two customers and files of one or two rows; many walks share one database.
-`RELAY_WALKS` says how many (2,000 by default), `RELAY_WALKS_SEED` where the seeds begin.
+`RELAY_WALKS` says how many (1,000 by default), `RELAY_WALKS_SEED` where the seeds begin.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ from relay.events import Event, Operation
 from relay.flush import LoginPlan
 from tests.integration.model import Answering, Readers, World, settings, truth, world
 
-WALKS = int(os.environ.get("RELAY_WALKS", "2000"))
+WALKS = int(os.environ.get("RELAY_WALKS", "1000"))
 SEED = int(os.environ.get("RELAY_WALKS_SEED", "1"))
 WALKS_PER_DATABASE = 250
 SIDE_BY_SIDE = 8

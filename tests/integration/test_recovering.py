@@ -11,6 +11,7 @@ import pytest
 from relay.batches import Outcome
 from relay.demo.sim_bme_records import RecordStyle
 from relay.events import Operation
+from relay.flush.clearing import Cleared, Clearing
 from relay.flush.recovering import SETTLED_S
 from relay.settings import Login
 from relay.vendors import Call, Reply
@@ -23,6 +24,7 @@ LOST: dict[str, dict[str, Any]] = {
     "lost reply": {"fault": "lost_reply"},
     "reset": {"fault": "reset_after_body", "applied": True},
     "5xx": {"fault": "html", "status": 503, "applied": True},
+    "408": {"fault": "html", "status": 408, "applied": True},
     "garbage": {"fault": "status", "status": 200, "body": "OK", "applied": True},
 }
 
@@ -239,13 +241,13 @@ async def test_no_record_means_nothing(database: str, tmp_path: Path) -> None:
         assert s.sim.record_calls == {"error_search": 1}
 
 
-async def test_a_file_that_never_arrived_is_sent_again(database: str, tmp_path: Path) -> None:
-    """The connection broke in the body; an older record, of a person's, is none of it."""
+async def test_a_file_that_was_never_imported_is_sent_again(database: str, tmp_path: Path) -> None:
+    """The vendor lost it; an older record, of a person's, is none of it."""
     async with stage(database, tmp_path) as s:
         s.sim.ahead_s = -60.0
         await s.person_imports("all", ["E-Mail"], ["a@example"])
         s.sim.ahead_s = 0.0
-        s.sim.faults.add(fault="reset_during_body", n_bytes=10)
+        s.sim.faults.add(fault="reset_after_body")
         await s.say(U, "a", "b")
         assert [*await s.go(), *await s.go()] == ["unknown", "delivered"]
         assert (s.recovered(), await s.batches()) == ({"none": 1}, [("delivered", 0)])
@@ -284,7 +286,7 @@ async def test_a_record_of_the_same_line_just_before_is_not_believed(database: s
         await s.say(U, "a", "b")
         assert await s.go() == ["delivered"]
         await s.w.store.retry_batch(ACCOUNT, 1)
-        s.sim.faults.add(fault="reset_before_body")
+        s.sim.faults.add(fault="reset_after_body")
         s.sim.readers_of("user").__dict__.pop("apply")  # whatever was wrong is mended
         assert await s.go() == ["unknown"]
         assert await s.go() == ["delivered"]
@@ -302,7 +304,7 @@ async def test_a_record_from_before_the_upload_is_not_believed(database: str, tm
         await older(s, 30)
         s.sim.ahead_s = 0.0
         await s.w.store.retry_batch(ACCOUNT, 1)
-        s.sim.faults.add(fault="reset_before_body")
+        s.sim.faults.add(fault="reset_after_body")
         assert [*await s.go(), *await s.go()] == ["unknown", "delivered"]
         assert s.recovered() == {"none": 1}
 
@@ -311,7 +313,7 @@ async def test_another_unanswered_upload_before_makes_all_doubtful(database: str
     """Its import may have gone on, and its record be the one that is found: for an hour nothing is believed."""
     async with stage(database, tmp_path, {}, {}, login={"upload_timeout_s": 0.4}) as s:
         refuse(s, "b")
-        for fault, account, people in (("hang", "account-0", ["b"]), ("reset_before_body", "account-1", ["b", "c"])):
+        for fault, account, people in (("hang", "account-0", ["b"]), ("reset_after_body", "account-1", ["b", "c"])):
             s.sim.faults.add(fault=fault)
             await s.say(U, *people, account=account)
             assert [one.outcome for one in await s.w.flush(s.worker(), s.plan)] == ["unknown"]
@@ -339,14 +341,112 @@ async def test_a_record_of_a_later_upload_is_not_believed(database: str, tmp_pat
     """While the file waits for its next try another account's goes up, with the same customer, and leaves a record."""
     async with stage(database, tmp_path, {}, {}) as s:
         refuse(s, "b")
-        s.sim.faults.add(fault="reset_before_body")
+        s.sim.faults.add(fault="reset_after_body")
         await s.say(U, "b")
         assert await s.go() == ["unknown"]
         await s.say(U, "b", account="account-1")
         assert [one.outcome for one in await s.w.flush(s.worker(), s.plan)] == ["delivered"]
-        assert s.uploads == 1
+        assert s.uploads == 2
         assert await s.go() == ["delivered"]
-        assert (s.uploads, s.recovered()) == (2, {"none": 1})
+        assert (s.uploads, s.recovered()) == (3, {"none": 1})
+
+
+@pytest.mark.parametrize(("after_s", "result"), [(40, "settled"), (90, "none"), (28_000, "none")])
+async def test_a_record_made_long_after_the_upload_is_not_believed(
+    database: str, tmp_path: Path, after_s: float, result: str
+) -> None:
+    """Hours later a person imports a line of the file by hand, and it is refused: that settles nothing of ours."""
+    async with stage(database, tmp_path) as s:
+        s.settled_s = SETTLED_S
+        s.sim.faults.add(fault="reset_after_body")
+        await s.say(U, "a", "b", "c")
+        assert await s.go() == ["unknown"]
+        await older(s, 28_800)
+        refuse(s, "b")
+        s.sim.ahead_s = after_s - 28_800
+        await s.person_imports("all", ["E-Mail", "氏名"], ["b@example.jp", "髙橋 b"])
+        s.sim.ahead_s = 0.0
+        assert await s.go() == ["delivered"]
+        assert s.recovered() == {result: 1}
+        assert ("c@example.jp" in s.sim.readers("user")) is (result == "none")
+
+
+async def test_an_upload_that_was_taken_over_late_ended_with_its_time_out(database: str, tmp_path: Path) -> None:
+    """All replicas were gone for hours: that its end was written down only now makes no later record ours."""
+    async with stage(database, tmp_path) as s:
+        s.settled_s = SETTLED_S
+        s.sim.faults.add(fault="reset_after_body")
+        await s.say(U, "a", "b", "c")
+        assert await s.go() == ["unknown"]
+        await s.w.connection_execute(
+            "update upload set whole = null, started_at = now() - interval '2 h', ended_at = now() - interval '10 min'"
+        )
+        refuse(s, "b")
+        s.sim.ahead_s = -590.0
+        await s.person_imports("all", ["E-Mail", "氏名"], ["b@example.jp", "髙橋 b"])
+        s.sim.ahead_s = 0.0
+        assert await s.go() == ["delivered"]
+        assert s.recovered() == {"none": 1}
+
+
+async def test_a_file_that_broke_off_is_not_looked_for(database: str, tmp_path: Path) -> None:
+    """Whatever record there is, it cannot be of a file that was not sent whole."""
+    async with stage(database, tmp_path) as s:
+        lose(s, "lost reply", "b")
+        await s.say(U, "a", "b")
+        assert await s.go() == ["unknown"]
+        assert await s.w.connection.fetchval("select whole from upload")
+        await s.w.connection_execute("update upload set whole = false")
+        assert await s.go() == ["delivered"]
+        assert (s.uploads, s.sim.record_calls) == (2, {})
+
+
+ANSWERED: dict[str, dict[str, Any]] = {
+    "other counts": {"fault": "wrong_counts", "success_by": 1, "applied": True},
+    "500": {"fault": "status", "status": 500, "body": '{"error":{"message":"broken"}}', "applied": True},
+}
+
+
+@pytest.mark.parametrize("how", ANSWERED)
+async def test_a_record_does_not_overrule_the_vendors_answer(database: str, tmp_path: Path, how: str) -> None:
+    """It did answer, and what it said was not that the other lines are there."""
+    async with stage(database, tmp_path) as s:
+        refuse(s, "b")
+        s.sim.faults.add(**ANSWERED[how])
+        await s.say(U, "a", "b", "c")
+        assert await s.go() == ["unknown"]
+        await s.go()
+        assert s.uploads >= 2
+        assert (s.sim.record_calls, s.recovered()) == ({}, {})
+
+
+async def test_no_earlier_upload_is_taken_for_one_that_was_answered(database: str, tmp_path: Path) -> None:
+    """The first one's answer was lost, and the second one's was of no use: the first one's record is not asked for."""
+    async with stage(database, tmp_path) as s:
+        lose(s)
+        await s.say(U, "a", "b")
+        assert await s.go() == ["unknown"]
+        refuse(s, "b")
+        s.sim.faults.add(**ANSWERED["other counts"])
+        assert await s.go() == ["unknown"]
+        assert s.sim.record_calls == {"error_search": 1}
+        await s.go()
+        assert s.sim.record_calls == {"error_search": 1}
+
+
+async def test_a_deletion_that_leaves_no_echo_is_said_again(database: str, tmp_path: Path) -> None:
+    """Where the messages for unknown addresses are set, a deletion by hand in the same minute could look like ours."""
+    messages = ["登録されていないメールアドレスです"]
+    async with stage(database, tmp_path, login={"unknown_address_messages": messages}) as s:
+        await s.say(U, "a")
+        await s.go()
+        s.sim.faults.add(fault="reset_after_body")
+        await s.say(D, "a", "x")
+        assert await s.go() == ["unknown"]
+        await s.person_imports("delete", ["E-Mail"], ["x@example.jp"])
+        assert await s.go() == ["delivered"]
+        assert s.sim.record_calls == {}
+        assert "a@example.jp" not in s.sim.readers("user")
 
 
 @pytest.mark.parametrize("on", ["error_search", "error_export"])
@@ -435,6 +535,35 @@ async def test_what_changes_or_cannot_be_placed_is_not_believed(
         assert (s.uploads, s.recovered()) == (2, {result: 1})
 
 
+async def test_a_record_whose_time_is_no_text_is_nobodys(database: str, tmp_path: Path) -> None:
+    """Though the vendor gives its file, it is not taken over to be deleted: no database could note it."""
+    dates: list[str] = []
+
+    def broken(reply: Reply) -> Reply:
+        told = json.loads(reply.body)
+        dates.append(told["contact"][0]["date"])
+        told["contact"][0]["date"] += "\0\ud800"
+        return replace(reply, body=json.dumps(told).encode())
+
+    class Lenient(Twisted):
+        async def ask(self, login: Login, call_with: Callable[[str | None], Call]) -> Reply | Outcome:
+            def given(token: str | None) -> Call:
+                call = call_with(token)
+                query = tuple((name, dates[0] if name == "date" else value) for name, value in call.query)
+                return replace(call, query=query)
+
+            return await Twisted.ask(self, login, given)
+
+    async with stage(database, tmp_path, {"delete_error_records": True}) as s:
+        refuse(s, "b")
+        await s.say(U, "a", "b")
+        assert await s.go() == ["delivered"]
+        asks = Lenient(s, "error/search", broken)
+        assert await Clearing(s.w.store, asks, s.w.plans).clear(s.plan) == Cleared()
+        assert dates
+        assert await s.w.connection.fetchval("select count(*) from error_record") == 0
+
+
 # -- not yet ---------------------------------------------------------------------------------------------------------
 
 
@@ -453,6 +582,7 @@ async def test_a_young_record_has_to_wait(database: str, tmp_path: Path, young: 
         assert row is not None
         assert row["attempts"] == 1
         assert 50 < row["wait"].total_seconds() <= SETTLED_S + 2
+        assert await s.w.connection.fetchval("select wait_reason from cursor where operation = 'upsert'") == "record"
         assert await s.w.flush(s.worker(), s.plan) == [], "not before its time"
         await older(s, SETTLED_S + 1)
         if young == "end":
@@ -465,6 +595,34 @@ async def test_a_young_record_has_to_wait(database: str, tmp_path: Path, young: 
             s.sim.ahead_s += SETTLED_S + 1
         assert await s.go() == ["delivered"]
         assert (s.uploads, s.recovered()) == (1, {"settled": 1})
+        assert await s.w.connection.fetchval("select wait_reason from cursor where operation = 'upsert'") == ""
+
+
+async def test_a_record_that_stays_young_is_not_waited_for_for_ever(database: str, tmp_path: Path) -> None:
+    """The vendor's `Date` stands still: when a record should long be old enough, the file is sent again."""
+    async with stage(database, tmp_path) as s:
+        s.settled_s = SETTLED_S
+        lose(s, "lost reply", "b")
+        await s.say(D, "a")
+        assert await s.go() == ["unknown"]
+        for outcome in ("", "delivered"):
+            assert await s.go() == [outcome]
+            await older(s, SETTLED_S + 5)  # while the simulator's clock has not moved
+        assert (s.uploads, s.recovered()) == (2, {"none": 1})
+
+
+async def test_a_record_is_taken_over_with_the_settlement(database: str, tmp_path: Path) -> None:
+    """A replica that dies right after it settled has noted the record, too: it settles nothing else."""
+    async with stage(database, tmp_path) as s, MortalStore.open(database) as store:
+        lose(s, "lost reply", "b")
+        await s.say(U, "a", "b")
+        assert await s.go() == ["unknown"]
+        await delays_pass(s.w)
+        store.death = Death("after settle")
+        with pytest.raises(Died):
+            await work_until_death(s.w, s.worker(store=store), s.plan)
+        assert await s.batches() == [("delivered", 1)]
+        assert await s.w.connection.fetchval("select count(*) from error_record") == 1
 
 
 async def test_a_stop_waits_for_no_record(database: str, tmp_path: Path) -> None:
@@ -525,7 +683,7 @@ async def test_a_record_is_taken_over_once(database: str, tmp_path: Path) -> Non
         await s.say(U, "a", "b")
         assert [*await s.go(), *await s.go()] == ["unknown", "delivered"]
         await s.say(U, "b")
-        s.sim.faults.add(fault="reset_before_body")
+        s.sim.faults.add(fault="reset_after_body")
         assert [*await s.go(), *await s.go()] == ["unknown", "delivered"]
-        assert s.uploads == 2
+        assert s.uploads == 3
         assert s.recovered() == {"settled": 1, "doubt": 1}

@@ -229,6 +229,7 @@ async def test_the_replica_that_stays_out_says_so(database: str, tmp_path: Path,
         [told] = (await d.get("/v1/logins"))["logins"]
         assert told["paused"] is None
         assert 3500 < told["refused_settings"]["seconds"] <= 3600
+        assert told["refused_settings"]["data_only"] is False
         [event] = (await d.get(f"/v1/webhooks/crm/{message}"))["events"]
         assert event["why"].startswith("its login is left to replicas with other settings")
         fingerprints = {LOGIN: d.plan.fingerprint}
@@ -244,6 +245,31 @@ async def test_the_replica_that_stays_out_says_so(database: str, tmp_path: Path,
         await d.told("POST", f"/v1/logins/{LOGIN}/resume")
     async with desk(database, tmp_path, wrong) as d:
         assert (await d.get("/v1/logins"))["logins"][0]["refused_settings"] is None
+
+
+async def test_the_replica_whose_data_stays_out_says_so(database: str, tmp_path: Path, vendor: Vendor) -> None:
+    """Its data is left to others, and the answer names it; its opt-outs are not, and go on."""
+    settings = vendor.settings(vendor.url, RIGHT)
+    async with here(database, tmp_path / "replicas", settings) as h:
+        await h.start(settings)
+        upsert, stop = await h.say(), await h.say(operation=Operation.STOP)
+    async with desk(database, tmp_path, settings) as d:
+        await d.w.connection_execute(
+            "update lane set refused_fingerprints = array['data:' || $1::text], refused_at = now()", d.plan.fingerprint
+        )
+        [told] = (await d.get("/v1/logins"))["logins"]
+        assert told["paused"] is None
+        assert told["refused_settings"]["data_only"] is True
+        assert 3500 < told["refused_settings"]["seconds"] <= 3600
+        [event] = (await d.get(f"/v1/webhooks/crm/{upsert}"))["events"]
+        assert event["why"].startswith("its login's data is left to replicas with other settings")
+        [event] = (await d.get(f"/v1/webhooks/crm/{stop}"))["events"]
+        assert event["why"] == "is due, and is cut next"
+        told = await d.told("POST", f"/v1/accounts/{ACCOUNT}/preview", {}, "reader")
+        in_s = {one["operation"]: one["files"][0]["in_s"] for one in told["operations"] if one["files"]}
+        assert in_s["stop"] < 3500 < in_s["upsert"] <= 3600
+        await Sampler(d.w.store, settings, d.w.metrics, fingerprints={LOGIN: d.plan.fingerprint}).sample_once()
+        assert d.w.metrics.registry.get_sample_value("relay_settings_refused", {"login": LOGIN}) == 1
 
 
 # -- loops that could lock a contract --------------------------------------------------------------------------------

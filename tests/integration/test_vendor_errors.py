@@ -4,12 +4,15 @@ import asyncio
 import json
 import os
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from relay import cli
-from tests.integration.recovering import Stage, U, stage
+from relay.cli.tables import print_json, print_table
+from relay.settings.logins import LOGIN_FAILURES_PER_HOUR_MAX
+from tests.integration.recovering import CONTRACT, Stage, U, stage
 from tests.integration.test_recovering import lose
 
 SETTINGS = """
@@ -158,3 +161,70 @@ async def test_what_cannot_be_done_is_said(
         s.sim.faults.add(fault="html", on="error_search")
         assert await run(s, environment, "news") == 1
         assert "blastmail did not do it: HTTP 503" in capsys.readouterr().err
+
+
+async def test_a_refused_login_is_counted(
+    database: str,
+    tmp_path: Path,
+    environment: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Where a database is configured: with the lane's own, and after too many within an hour nothing is asked."""
+    async with stage(database, tmp_path / "spool", contract=replace(CONTRACT, password="changed")) as s:
+        monkeypatch.setenv("RELAY_DATABASE_URL", database)
+        for _ in range(LOGIN_FAILURES_PER_HOUR_MAX):
+            assert await run(s, environment, "news") == 1
+            assert "blastmail did not do it" in capsys.readouterr().err
+        logins = s.sim.record.of("user").unauthorized
+        assert logins == LOGIN_FAILURES_PER_HOUR_MAX
+        for arguments in (["news"], ["news", "--export", "create", "20180509T15:01:31"]):
+            assert await run(s, environment, *arguments) == 1
+            assert "refused this login too often" in capsys.readouterr().err
+        assert s.sim.record.of("user").unauthorized == logins
+
+
+async def test_a_deletion_takes_one_login(database: str, tmp_path: Path, environment: Path) -> None:
+    """The list that is asked about and the deletion come from one and the same."""
+    async with stage(database, tmp_path / "spool") as s:
+        date = await make_records(s)
+        logins = s.sim.record.of("user").logins
+        assert await run(s, environment, "news", "--delete", "create", date, "--yes") == 0
+        assert s.sim.record.of("user").logins == logins + 1
+
+
+async def test_a_terminal_obeys_nothing_that_the_vendor_sent(
+    database: str,
+    tmp_path: Path,
+    environment: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """No other type or time than the documented ones is shown, no control character of a file to a terminal."""
+    evil = "\x1b]0;mine\x07\x9b2J"
+    listed = json.dumps([{"type": f"x{evil}", "date": f"2018{evil}", "count": 3}])
+    async with stage(database, tmp_path / "spool") as s:
+        for arguments in (["news"], ["news", "--json"]):
+            s.sim.faults.add(fault="status", status=200, body=listed, on="error_search")
+            assert await run(s, environment, *arguments) == 0
+            out = capsys.readouterr().out
+            assert "?" in out
+            assert [bad for bad in ("\x1b", "\x07", "\x9b", "u001b", "2018", "mine") if bad in out] == []
+        for terminal in (True, False):
+            body = f'"E-Mail","氏名"\n"a@example.jp","{evil}"\n'
+            s.sim.faults.add(fault="status", status=200, body=body, on="error_export")
+            monkeypatch.setattr("sys.stdout.isatty", lambda terminal=terminal: terminal, raising=False)
+            assert await run(s, environment, "news", "--export", "create", "20180509T15:01:31") == 0
+            assert ("\x1b" in capsys.readouterr().out) is not terminal
+
+
+def test_tables_and_json_show_what_a_terminal_would_obey(capsys: pytest.CaptureFixture[str]) -> None:
+    """In cells, lists in cells, and JSON, which stays the same value."""
+    evil = "\x1b[2J\x9b1m\x7f\u202e髙橋"
+    print_table(["a", "b"], [{"a": evil, "b": [evil]}])
+    assert capsys.readouterr().out.count("\ufffd[2J\ufffd1m\ufffd\ufffd髙橋") == 2
+    print_json({"a": [evil]})
+    out = capsys.readouterr().out
+    assert "髙橋" in out
+    assert not set("\x1b\x9b\x7f\u202e") & set(out)
+    assert json.loads(out) == {"a": [evil]}

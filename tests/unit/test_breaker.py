@@ -90,6 +90,46 @@ def test_what_opens_it(tried: Sequence[tuple[Verdict, str]], state: State) -> No
     assert breaker.next_try_s(0) == (OPEN_S if state is OPEN else 0)
 
 
+def contracts(*counts: int) -> list[tuple[str, str]]:
+    """Logins each of which fails at so many subjects."""
+    return [(f"login {n}", f"login {n} subject {m}") for n, count in enumerate(counts) for m in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("serves", "tried", "state"),
+    [
+        (1, contracts(5), OPEN),
+        (2, contracts(50), CLOSED),
+        (2, contracts(4, 1), OPEN),
+        (2, contracts(3, 1), CLOSED),
+        (3, contracts(5, 5), CLOSED),
+        (3, contracts(2, 2, 1), OPEN),
+        (20, contracts(5, 5, 5, 5), CLOSED),
+        (20, contracts(1, 1, 1, 1, 1), OPEN),
+        (20, contracts(5, 5, 5, 5, 1), OPEN),
+    ],
+)
+def test_one_contract_never_opens_it_for_others(serves: int, tried: Sequence[tuple[str, str]], state: State) -> None:
+    """With 5xx for all of its accounts: only if all logins fail, or five of them, is it the host."""
+    breaker = Breaker(serves)
+    for asker, subject in [*tried, *tried]:
+        if breaker.state(0) is CLOSED:
+            go(breaker, BROKEN, asker=asker, subject=subject)
+    assert breaker.state(0) is state
+
+
+def test_who_cannot_be_reached_counts_among_many_contracts() -> None:
+    """That is the host's doing, whoever notices; what one contract's accounts fail at adds one."""
+    breaker = Breaker(2)
+    for number in range(FAILURES_MAX):
+        go(breaker, BROKEN, subject=f"a {number}")
+    for _ in range(FAILURES_MAX - 2):
+        go(breaker, UNREACHED)
+    assert breaker.state(0) is CLOSED
+    go(breaker, UNREACHED)
+    assert breaker.state(0) is OPEN
+
+
 # -- open and half-open ----------------------------------------------------------------------------------------------
 
 
@@ -170,7 +210,51 @@ def test_who_failed_at_the_last_probe_gives_way() -> None:
     assert breaker.may_try("sound", half_open)
     go(breaker, BROKEN, half_open, "sound")
     half_open += breaker.next_try_s(half_open)
-    assert breaker.may_try("broken", half_open), "it was the other's turn to fail"
+    assert not breaker.may_try("broken", half_open), "nor does it come back before the others"
+
+
+@pytest.mark.parametrize("late", [0, 5])
+def test_however_many_are_broken_the_sound_one_gets_its_turn(late: int) -> None:
+    """Urgent and broken ones do not hand the probe to each other; nor when the sound one comes later."""
+    breaker, now = opened(), OPEN_S
+    probes: list[str] = []
+    while "sound" not in probes:
+        assert len(probes) < late + 4, probes
+        asking = ("broken", "also broken", "broken, too", "sound")[: 4 if len(probes) >= late else 3]
+        while not (asker := next((one for one in asking if breaker.may_try(one, now)), "")):
+            now += 1.0  # lanes are looked at every second
+        go(breaker, ANSWERED if asker == "sound" else BROKEN, now, asker)
+        probes.append(asker)
+        now += breaker.next_try_s(now)
+    assert breaker.state(now) is CLOSED
+
+
+def test_who_failed_while_nobody_was_served_has_its_turn_again() -> None:
+    """All have failed; then the host is well for one of them, and it is not the one that asks first."""
+    breaker, now, probes = opened(), OPEN_S, 0
+    while breaker.state(now) is not CLOSED:
+        assert probes < 6, "three that fail all, and three of which the last is served"
+        while not (asker := next((one for one in ("broken", "too", "sound") if breaker.may_try(one, now)), "")):
+            now += 1.0
+        probes += 1
+        go(breaker, ANSWERED if asker == "sound" and probes > 3 else BROKEN, now, asker)
+        now += breaker.next_try_s(now)
+
+
+def test_a_probe_that_is_given_back_goes_to_somebody_else() -> None:
+    """Who has nothing to send gives way, at once and for a moment; a probe under way is not given back."""
+    breaker = opened()
+    assert breaker.may_try("idle", OPEN_S)
+    breaker.give_back("other", OPEN_S)
+    assert not breaker.may_try("other", OPEN_S), "it was not its to give"
+    breaker.give_back("idle", OPEN_S + 1)
+    assert not breaker.may_try("idle", OPEN_S + 1)
+    assert breaker.may_try("idle", OPEN_S + 1 + GIVE_WAY_S), "nobody else wanted to"
+    breaker.give_back("idle", OPEN_S + 5)
+    assert breaker.may_try("other", OPEN_S + 5)
+    begun(breaker, OPEN_S + 5, "other")
+    breaker.give_back("other", OPEN_S + 6)
+    assert not breaker.may_try("third", OPEN_S + 6)
 
 
 def test_who_is_alone_waits_a_moment_only() -> None:

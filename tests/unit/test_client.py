@@ -20,6 +20,7 @@ from relay.batches import (
     Unknown,
 )
 from relay.client import Client, UploadJob
+from relay.client.tokens import LOGIN_REPLY_BYTES_MAX
 from relay.events import Operation
 from relay.metrics import LOGIN_RESULTS, Metrics
 from relay.settings import Login
@@ -202,6 +203,22 @@ async def test_a_login_without_an_answer_is_transient(
     assert "canary" not in repr(uploaded)
     assert uploaded.http_status is None
     assert logins(metrics) == {"failed": 1}
+
+
+async def test_a_large_reply_to_a_login_is_not_searched_for_a_token(
+    client: Client, vendor: aioresponses, file: SpoolFile, metrics: Metrics
+) -> None:
+    """Reading megabytes would hold up everybody else; a large refusal is one all the same."""
+    login, padding = bme_login(), "x" * LOGIN_REPLY_BYTES_MAX
+    vendor.post(LOGIN, payload={"accessToken": "canary-token", "padding": padding})
+    uploaded = await client.upload(job(login, file))
+    assert isinstance(uploaded.outcome, Transient)
+    assert uploaded.outcome.reason.endswith("too large for a token")
+    vendor.post(LOGIN, status=401, body=padding + padding)
+    uploaded = await client.upload(job(bme_login(password="another"), file))
+    assert isinstance(uploaded.outcome, Unauthorized)
+    assert calls(vendor, ALL) == 0
+    assert logins(metrics) == {"failed": 1, "refused": 1}
 
 
 async def test_a_login_that_fails_is_tried_again_a_little_later(

@@ -169,7 +169,7 @@ def reply_of(form: str, message: str, cell: str, *, escaped: bool = False) -> tu
         ("メールアドレスの形式が不正です", "髙橋 太郎" * 8, False, 1.7),
         ("メールアドレスの形式が不正です", "髙橋 太郎" * 8, True, 1.7),
         ("メールアドレスの形式が不正です", "", False, 2.0),
-        ("#行目の形式が不正です", "", False, 3.0),
+        ("#行目の形式が不正です", "", False, 3.5),
     ],
     ids=["names", "escapes", "addresses", "a message for each"],
 )

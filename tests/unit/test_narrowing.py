@@ -253,6 +253,17 @@ def test_upserts_are_given_up_in_the_end() -> None:
     assert 12 * 3600 <= log.waited_s <= 24 * 3600
 
 
+def test_single_upserts_are_given_up_in_the_end() -> None:
+    """Where files have one line each no whole file is counted: the rounds are, so that it ends all the same."""
+    log = PureLog(REFUSED_LINES_MAX, U, terms=replace(TERMS, attempts_max=4))
+    rounds = 0
+    while BatchState.FAILED not in {b.state for b in log.closed if not b.refused}:
+        log.cursor = replace(log.cursor, rows_max=1)
+        rounds += log.flush(lambda _: FAILURES[0]).take_back_from is not None
+        assert log.uploads <= 100, "no end of it"
+    assert rounds == 3
+
+
 def test_opt_outs_are_tried_for_ever() -> None:
     """However many rounds: they are never given up, one round is 2 h behind the other, and it spends few calls."""
     log = PureLog(20, D)
@@ -293,6 +304,23 @@ def test_taking_back_never_reaches_behind_a_batch_that_was_given_up(rows: int) -
     settlement = settle(manifest(U, rows, cursor=cursor), FAILURES[0], TERMS)
     assert (settlement.state, settlement.refused) == (BatchState.FAILED, False)
     assert replace(settlement.cursor, sent_to=0) == Cursor()
+
+
+@pytest.mark.parametrize("rounds", [0, 2])
+@pytest.mark.parametrize("before", [0, 2])
+@pytest.mark.parametrize("operation", [U, D])
+def test_a_rejected_line_s_tries_are_not_charged_to_whom_is_behind_it(
+    operation: Operation, before: int, rounds: int
+) -> None:
+    """The next file's first failure waits 15 s, or as long as it would have without that line; upserts live on."""
+    log = PureLog(2, operation, terms=replace(TERMS, attempts_max=6), cursor=Cursor(attempts=before, rounds=rounds))
+    log.cursor = replace(log.cursor, rows_max=1)
+    while not (settlement := log.flush(lambda _: FAILURES[0])).refused:
+        assert settlement.state is BatchState.WAITING
+    assert settlement.cursor.attempts == before
+    behind = manifest(operation, 5, cut_from=log.position, cursor=log.cursor)
+    failed = settle(behind, Transient("refused connection"), TERMS)
+    assert failed.delay_s == RETRY_DELAYS_S[before]
 
 
 def test_a_rejected_line_waits_as_any_failed_attempt() -> None:

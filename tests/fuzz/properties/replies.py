@@ -83,7 +83,7 @@ _REASONS = re.compile(
     r"|[0-9]+ failures counted, but [0-9]+ lines named|a line was named twice"
     r"|line [0-9]+ was named, but lines 2 to [0-9]+ were sent"
     r"|what was repeated of line [0-9]+ does not fit the line as sent"
-    r"|all lines were refused by one message, as for an unknown header(?P<told>: .*)?"
+    r"|all lines were refused by one message, as for an unknown header(?P<told>; it holds .*)?"
     r"|814[0-9]{2}: .*"
 )
 

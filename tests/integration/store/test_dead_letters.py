@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from relay.batches import Delivered, LineRejection, Manifest, Refused, Terms, Transient, Unknown, settle
 from relay.events import Operation
 from relay.store import Lease
@@ -141,3 +143,56 @@ async def test_three_lines_refused_alone_are_taken_back(bench: Bench) -> None:
     assert (lane["pause_reason"], lane["pause_detail"]) == ("data", "bad")
     whole = await bench.filed(lease, U)
     assert whole.rows == 5
+
+
+async def refuse(bench: Bench, lease: Lease, batch: Manifest) -> None:
+    """Let the vendor refuse a batch of one line."""
+    await bench.settle(lease, batch, settle(batch, Refused("bad"), FEW), outcome="refused")
+
+
+@pytest.mark.parametrize("act", ["retry_batch", "dismiss_batch"])
+async def test_who_acts_on_a_refused_line_ends_the_row(bench: Bench, act: str) -> None:
+    """It is not taken back with the next ones, and the lines in front of it are no longer either."""
+    lease = await bench.lease()
+    await bench.append(*(bench.event(S, name) for name in "abcdef"))
+    filed = []
+    for _ in range(2):
+        filed.append(await bench.uploading(lease, S, rows_max=1))
+        await refuse(bench, lease, filed[-1])
+    assert await getattr(bench.store, act)(ACCOUNT, filed[1].id) == 1
+    cursor = await bench.cursor(S)
+    assert (cursor["refused_lines"], cursor["refused_from"]) == (0, None)
+    await refuse(bench, lease, await bench.uploading(lease, S, rows_max=1))
+    assert await bench.column("select state from batch order by id") == ["failed"] * 3
+    assert await bench.column("select pause_reason from lane") == [None]
+    assert (await bench.cursor(S))["refused_from"] == filed[1].cut_to
+
+
+@pytest.mark.parametrize("act", ["retry_batch", "dismiss_batch"])
+async def test_who_acts_on_a_refused_line_while_the_third_is_under_way(bench: Bench, act: str) -> None:
+    """The third one's settlement knows nothing of it, and takes back only what is behind the line acted on."""
+    lease = await bench.lease()
+    await bench.append(*(bench.event(S, name) for name in "abcdef"))
+    filed = []
+    for number in range(3):
+        filed.append(await bench.uploading(lease, S, rows_max=1))
+        if number < 2:
+            await refuse(bench, lease, filed[-1])
+    assert await getattr(bench.store, act)(ACCOUNT, filed[0].id) == 1
+    await refuse(bench, lease, filed[2])
+    assert await bench.column("select state from batch order by id") == ["failed", "replaced", "replaced"]
+    assert await bench.column("select batch_id from rejection") == [filed[0].id]
+    assert (await bench.cursor(S))["position"] == filed[0].cut_to
+    again = await bench.filed(lease, S)
+    assert b"a@" not in await bench.lines(again) or act == "retry_batch", "once: as the copy, if at all"
+    assert (await bench.lines(again)).count(b"a@") == (act == "retry_batch")
+
+
+@pytest.mark.parametrize("act", ["retry_batch", "dismiss_batch"])
+async def test_a_batch_that_was_not_refused_ends_no_row(bench: Bench, act: str) -> None:
+    """Other dead letters of the operation say nothing about the lines under way."""
+    lease = await bench.lease()
+    batch = await failed(bench, lease)
+    await bench.execute("update cursor set refused_lines = 2, refused_from = 0 where operation = 'upsert'")
+    assert await getattr(bench.store, act)(ACCOUNT, batch.id) == 3
+    assert (await bench.cursor(U))["refused_lines"] == 2

@@ -178,3 +178,18 @@ async def test_hot_queries_use_their_indexes(bench: Bench) -> None:
                 assert work_of(plan) <= EVENTS, told
                 if name == "batch_lines":
                     assert ("account = $1" in plan) == (mode == "force_generic_plan"), "the mode has to have its effect"
+
+
+async def test_records_to_delete_are_found_by_their_index(bench: Bench) -> None:
+    """A login that has deleted thousands does not read them again every few minutes to find the few that are left."""
+    await bench.execute(
+        "set session_replication_role = replica;"  # whose uploads they are makes no difference
+        "insert into error_record (login, kind, date, count, account, batch_id, number, deleted_at)"
+        " select 'login-0', 'x', i::text, 1, 'account-0', i, 1, case when i > 5 then now() end"
+        " from generate_series(1, 5000) i;"
+        "set session_replication_role = origin; analyze error_record"
+    )
+    plan = await plan_of(bench.connection, "list_undeleted", ("login-0", [ACCOUNT]))
+    assert "error_record_to_delete" in plan, plan
+    assert len(await bench.store.list_undeleted("login-0", [ACCOUNT])) == 5
+    assert await bench.store.list_undeleted("login-0", ["another"]) == []

@@ -277,6 +277,74 @@ async def test_an_operator_lets_them_in_again(bench: Bench) -> None:
     assert await free(bench, OLD)
 
 
+async def data_paused(bench: Bench) -> None:
+    """Pause the lane because the vendor does not understand the old settings' data."""
+    lease = await bench.lease(fingerprint=OLD)
+    batch = await bench.filed(lease, U)
+    number = await bench.store.begin_upload(lease, batch, None)
+    assert number is not None
+    pause = settled("waiting", pause="data", proven=False)
+    await bench.store.settle(lease, batch, number, UploadRecord("misconfigured", "no such column"), pause, OLD)
+    await bench.store.release_lane(lease)
+
+
+async def opt_out(bench: Bench, fingerprint: str) -> None:
+    """Deliver an opt-out with these settings."""
+    await bench.say(S, f"c{uuid4()}")
+    lease = await bench.lease(fingerprint=fingerprint)
+    batch = await bench.filed(lease, S)
+    await settle(bench, lease, batch, fingerprint, "delivered")
+    await bench.store.release_lane(lease)
+
+
+@pytest.mark.parametrize("others", ["unauthorized", "misconfigured", "delivered", "columns"])
+async def test_settings_whose_data_failed_send_their_opt_outs_whatever_others_came_to(
+    bench: Bench, others: str
+) -> None:
+    """A rollback to them leaves no opt-out standing; their data stays out for an hour, whatever opt-outs come to."""
+    await bench.say(U, "a")
+    await data_paused(bench)
+    if others == "columns":
+        lease = await bench.lease(fingerprint=NEW)
+        assert await bench.store.pause_for_columns(lease, "unknown", NEW)
+        await bench.store.release_lane(lease)
+    else:
+        await ended(bench, NEW, others)
+    assert (await bench.lane())["refused_fingerprints"] == [f"data:{OLD}"]
+    await rested(bench)
+    for _ in range(2):
+        await opt_out(bench, OLD)
+        await bench.say(U, "b")
+        await bench.say(S, "c")
+        assert {one for one, (waits, _) in (await seen(bench)).items() if not waits} == {S}
+        await opt_out(bench, NEW) if others == "delivered" else None
+    assert f"data:{OLD}" in (await bench.lane())["refused_fingerprints"]
+    told = (await bench.store.tell_lanes([LOGIN]))[LOGIN]
+    assert (OLD in told.refused_fingerprints, told.refused_data_fingerprints) == (False, (OLD,))
+    await passes(bench, REFUSED_S + 1)
+    assert (await seen(bench))[U][0] is False, "a rollback heals by itself"
+    told = (await bench.store.tell_lanes([LOGIN]))[LOGIN]
+    assert (told.refused_fingerprints, told.refused_data_fingerprints) == ((), ())
+
+
+async def test_settings_that_fail_wholly_after_their_data_stay_out_once(bench: Bench) -> None:
+    """What was remembered of their data makes way for what is worse; and `resume` forgets both."""
+    await bench.say(U, "a")
+    await data_paused(bench)
+    await ended(bench, NEW)
+    await bench.say(S, "a")
+    lease = await bench.lease(fingerprint=OLD)
+    await settle(bench, lease, await bench.filed(lease, S), OLD, "unauthorized")
+    await bench.store.release_lane(lease)
+    await rested(bench)
+    await bench.say(U, "b")
+    await ended(bench, NEW)
+    assert (await bench.lane())["refused_fingerprints"] == [OLD]
+    assert not await free(bench, OLD)
+    await bench.store.resume_lane(LOGIN)
+    assert await free(bench, OLD)
+
+
 # -- columns ---------------------------------------------------------------------------------------------------------
 
 

@@ -63,6 +63,7 @@ async def test_the_upload_is_written_down(bench: Bench) -> None:
         "reason": "a reason",
         "bytes_sent": batch.bytes,
         "reply_excerpt": "HTTP 200",
+        "whole": None,
     }
 
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from relay.batches import Day, Pace
+from relay.batches import BatchState, Day, Pace
 from relay.events import Operation
 from relay.status.quota import kept_back, quota
 from relay.status.why import why_event, why_later, why_operation
@@ -35,6 +35,15 @@ def test_one_call_a_day_is_told_in_the_singular() -> None:
     assert kept_back(Pace(1, 144_000.0), Day(1, 500.0), opt_out=True) == "the day's 1 call is spent"
     kept = kept_back(Pace(1, 144_000.0), Day(0, 50_000.0), opt_out=False)
     assert kept == "kept back: 1 of the day's 1 call is left, kept for opt-outs"
+
+
+def test_a_file_that_waits_for_the_vendors_record_says_so() -> None:
+    """As long as there is the file: one that was un-cut meanwhile waits for its next try alone."""
+    young = replace(WAITING, wait_reason="record", next_try_s=50.0, attempts=1, tried_reason="reset", batch_id=3)
+    told = why_later(replace(young, batch_state=BatchState.WAITING), None, None)
+    assert told == "the vendor's record of the upload without an answer is too young to be believed; next try in 50 s"
+    uncut = replace(young, batch_id=None, batch_state=None)
+    assert why_later(uncut, None, None) == "next try in 50 s after 1 failed attempt: reset"
 
 
 def test_an_operation_that_waits_for_a_call_says_so() -> None:

@@ -132,11 +132,21 @@ def test_an_upsert_under_way_may_undo_a_stop() -> None:
     assert found.why == "an upsert is being uploaded that may undo it; the stop is then sent again"
 
 
-def test_a_delete_that_was_never_sent_leaves_the_stop() -> None:
-    """Stopped, deleted and created anew: the stop may still hold at the vendor, unless the delete was sent."""
-    unsent = stands(word(1, STOP), word(2, DELETE, SUPERSEDED), word(3, UPSERT))
+@pytest.mark.parametrize(
+    ("state", "became"),
+    [
+        (SUPERSEDED, "replaced before it was sent"),
+        (PENDING, "replaced before it was sent"),
+        (EventState.REJECTED, "refused"),
+        (EventState.UNCONFIRMED, "never confirmed"),
+        (EventState.FAILED, "given up"),
+    ],
+)
+def test_a_delete_that_was_never_sent_leaves_the_stop(state: EventState, became: str) -> None:
+    """Stopped, deleted and created anew: the stop may still hold at the vendor, unless the delete was taken there."""
+    unsent = stands(word(1, STOP), word(2, DELETE, state), word(3, UPSERT))
     sent = stands(word(1, STOP), word(2, DELETE), word(3, UPSERT))
     assert (unsent.standing, unsent.confirmed_at) == ("subscribed", None)
     assert unsent.why is not None
-    assert unsent.why.startswith("an earlier stop may still hold at the vendor")
+    assert unsent.why == f"an earlier stop may still hold at the vendor: the delete between was {became}"
     assert (sent.standing, sent.why) == ("subscribed", None)

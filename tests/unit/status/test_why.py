@@ -252,6 +252,16 @@ def test_settings_that_were_refused_say_so() -> None:
     assert why_event(EVENT, held) == told
 
 
+def test_data_that_was_refused_says_so_and_opt_outs_tell_what_else_they_wait_for() -> None:
+    """This replica leaves data, and data alone, to those with other settings."""
+    stop = replace(cursor(Operation.STOP), first_id=90, first_age_s=4)
+    held = replace(around(WAITING, stop), refused_data_s=3000.0)
+    told = "its login's data is left to replicas with other settings: the vendor refused this one's"
+    assert why_event(EVENT, held) == f"{told}, which try again in 50 min"
+    told = "waits for more or until 10 s after it arrived (in 6 s)"
+    assert why_event(replace(EVENT, operation=Operation.STOP), held) == told
+
+
 def test_a_host_that_fails_is_the_reason_where_it_takes_longest() -> None:
     """Open, it says when it is tried again; half-open, that somebody tries; and nothing beside what takes longer."""
     failing = replace(around(WAITING), host=HostState(State.OPEN, 24.2))

@@ -1,6 +1,7 @@
 """blastmail's and blaynmail's records of failed lines: what is asked, what is read, and what is believed."""
 
 import json
+import tracemalloc
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -306,6 +307,46 @@ def test_lines_that_are_the_same_are_doubt() -> None:
         fit(found, 1, HEADER, [*LINES, (5, LINES[0][1])], 4)
     with pytest.raises(Doubt, match="but 0 were sent"):
         fit(found, 1, HEADER, LINES, 0)
+
+
+def test_a_record_of_no_lines_is_doubt() -> None:
+    """It would read as if every line had arrived; the vendor keeps none of an import without failures."""
+    found = read_export(reply(table()))
+    assert isinstance(found, ErrorTable)
+    assert found.rows == ()
+    with pytest.raises(Doubt, match="counts no lines"):
+        fit(found, 0, HEADER, LINES, 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("a\n" * 2_000_000, "more than 10 rows"),
+        (",".join("a" * 1_001) + "\r\n", "no table"),
+        ("," * 2_000_000, "too long"),
+        ('"\n",' * 400_000, "too long"),
+    ],
+    ids=["rows", "columns", "one row", "one row of many lines"],
+)
+def test_a_huge_file_is_not_read_into_memory(text: str, reason: str) -> None:
+    """More rows than the record counts, more cells than a row can have: it ends there."""
+    body = reply(text)
+    tracemalloc.start()
+    try:
+        found = read_export(body, 10)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert isinstance(found, Failed)
+    assert reason in found.reason
+    assert peak < 60_000_000
+
+
+def test_as_many_rows_as_were_counted_are_read() -> None:
+    """And not one more."""
+    text = "a,b\r\n1,2\r\n3,4\r\n"
+    assert isinstance(read_export(reply(text), 2), ErrorTable)
+    assert isinstance(read_export(reply(text), 1), Failed)
 
 
 @pytest.mark.parametrize(

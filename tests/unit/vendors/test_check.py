@@ -170,3 +170,36 @@ def test_a_busy_day_at_a_shared_server_keeps_within_its_calls() -> None:
     shared = haihai_login()
     waits = [flush_after_s(shared, account(shared), operation) for operation in (Operation.STOP, Operation.UPSERT)]
     assert sum(86_400 / wait for wait in waits) <= 240
+
+
+BLAYN = BLAST | {"vendor": "blaynmail"}
+SHORT = "https://api.bme.jp/rest/1.0"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        (BLAST, BLAST, True),
+        (BLAST, BLAST | {"password": "canary-another", "api_key": "canary-key", "base_url": f"{SHORT}/"}, True),
+        (BLAST, BLAST | {"username": "another"}, False),
+        (BLAST, BLAST | {"base_url": "https://api.example.jp/rest/1.0"}, False),
+        (BLAST, BLAYN, False),
+        (HAI, HAI | {"transport_password": "canary-another"}, True),
+        (HAI, HAI | {"base_url": "https://HAI.example.jp/"}, True),
+        (HAI, HAI | {"aid": 2}, False),
+        (HAI, HAI | {"login_id": "another"}, False),
+        (HAI, HAI | {"base_url": "https://hai2.example.jp"}, False),
+    ],
+)
+def test_two_logins_are_two_contracts(one: dict[str, Any], other: dict[str, Any], *, same: bool) -> None:
+    """One contract under two names would import side by side, and count its day's calls twice: both are named."""
+    given = {
+        "sources": {"crm": {"bearer_tokens": ["canary-token-token"], "accounts": ["news"]}},
+        "logins": {"one": one, "two": other},
+        "accounts": {
+            "news": {"login": "one", "columns": {"E-Mail": "email"}, "operations": {"customer.banned": "stop"}}
+        },
+    }
+    problems = [(problem.field, problem.message) for problem in check(Settings.model_validate(given))]
+    told = "is the same user of the same contract as logins.one: give accounts one login"
+    assert problems == ([("logins.two", told)] if same else [])

@@ -9,7 +9,15 @@ from relay.batches import Busy, Misconfigured, Outcome, Quota, Transient, Unauth
 from relay.settings import Account
 from relay.vendors import vendor_of
 from relay.vendors.bme_templates import HEADER_CHARS_MAX, HEADERS_MAX, TEMPLATE_BYTES_MAX, read_template
-from relay.vendors.templates import Fit, Template, TemplateKind, fit
+from relay.vendors.templates import (
+    ALIKE_CHARS_MAX,
+    ALIKE_HEADERS_MAX,
+    ALIKE_NAMES_MAX,
+    Fit,
+    Template,
+    TemplateKind,
+    fit,
+)
 from tests.unit.vendors.made import (
     CANARIES,
     JSON_SAMPLE,
@@ -107,6 +115,8 @@ BAD: Mapping[str, tuple[bytes | str, dict[str, Any]]] = {
     "a control character": (b"E-Mail,a\x00b\r\n", {}),
     "a message": ("Failure_Access denied, try again", {}),
     "a word": ("error", {}),
+    "an address": ('"状態","taro@example.jp"\r\n'.encode("cp932"), {}),
+    "an address in full width": ('"taro＠example．jp","E-Mail"\r\n'.encode("cp932"), {}),
     "empty": (b"", {}),
     "nothing but lines": (b"\r\n\r\n", {}),
     "nothing but commas": (b",,,\r\n", {}),
@@ -134,7 +144,7 @@ def test_nothing_else_is_taken_for_a_template(name: str, kind: TemplateKind) -> 
     read = read_template(reply(body, **more), kind)
     assert isinstance(read, Transient)
     assert read.reason.startswith("template: HTTP 200")
-    assert not any(word in read.reason for word in ("状態", "メンテナンス", "E-Mail"))
+    assert not any(word in read.reason for word in ("状態", "メンテナンス", "E-Mail", "taro"))
 
 
 def test_every_status_but_200_is_none_either() -> None:
@@ -182,6 +192,24 @@ def test_an_unknown_header_is_told_with_what_was_meant() -> None:
     assert found.meant == {"氏名 ": "氏名", "ﾌﾘｶﾞﾅ": "フリガナ", "会員種類": "会員種別", "BIRTHDAY": "Birthday"}
     assert found.opt_outs_fit
     assert 'the vendor has no column "氏名 " (did you mean "氏名"?), "ﾌﾘｶﾞﾅ"' in found.told()
+
+
+def test_guesses_take_no_time_that_a_vendor_may_choose() -> None:
+    """Among very many or very long names, and for very many headers, only what people overlook is found."""
+    few = tuple(f"項目{n:03}" for n in range(ALIKE_NAMES_MAX - 2))
+    many = (*few, "甲", "乙")
+    for register, guessed in ((("状態", "E-Mail", *few), True), (("状態", "E-Mail", *many), False)):
+        found = compare(mapped("項目０００ ", "項目-001"), *register)
+        assert found is not None
+        assert found.meant.get("項目０００ ") == "項目000"
+        assert ("項目-001" in found.meant) == guessed
+    long = "長" * ALIKE_CHARS_MAX
+    found = compare(mapped(f"{long}ー", f"{long} "), "状態", "E-Mail", long)
+    assert found is not None
+    assert found.meant == {f"{long} ": long}
+    found = compare(mapped(*(f"項目{n:03}-" for n in range(ALIKE_HEADERS_MAX + 5))), "状態", "E-Mail", *few)
+    assert found is not None
+    assert len(found.meant) == ALIKE_HEADERS_MAX
 
 
 def test_names_are_compared_as_they_arrive() -> None:
