@@ -23,7 +23,9 @@ async def proof(d: Desk, event: Event) -> dict[str, Json]:
     for address in (TARO, HANAKO, JIRO):
         for found in (await d.told("POST", "/v1/customers/search", {"email": address}))["events"]:
             if found["webhook_id"] == event.message_id:
-                assert found["proof"] == told
+                # `why` counts seconds, which go by between the two
+                assert {**found["proof"], "why": None} == {**told, "why": None}
+                assert (found["proof"]["why"] is None) == (told["why"] is None)
     assert told["received_at"] == event.received_at.isoformat().replace("+00:00", "Z")
     assert told["occurred_at"] == event.occurred_at.isoformat().replace("+00:00", "Z")
     return told
