@@ -11,8 +11,8 @@ FUZZ_S ?= 60
 PYTEST_ARGS ?= -n auto --dist worksteal
 
 # What tests need beyond PyPI, as command:package (Node may be there from elsewhere, and Debian's would collide with it).
-# PHP's mbstring, which is no command, is looked for by itself. As root `make test` installs what is missing; other users are told, and the tests that need it are skipped with the
-# reason.
+# PHP's mbstring, which is no command, is looked for by itself. As root `make test` installs what is missing; other
+# users are told, and the tests that need it are skipped with the reason.
 DEBIAN_PACKAGES ?= curl:curl openssl:openssl php:php-cli node:nodejs pgbouncer:pgbouncer
 
 VENV := .venv

@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Self
 
 from relay.events import Operation
+from relay.settings import Login
 
 
 class BatchState(StrEnum):
@@ -95,3 +97,8 @@ class Terms:
     attempts_max: int
     file_bytes_max: int
     settle_after_s: float
+
+    @classmethod
+    def of(cls, login: Login) -> Self:
+        """Take them from the settings."""
+        return cls(login.attempts_max, login.file_bytes_max, login.settle_after_s)

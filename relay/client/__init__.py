@@ -17,11 +17,11 @@ through.
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 
 import aiofiles
 import aiohttp
@@ -50,6 +50,8 @@ __all__ = [
     "body_bytes",
     "host_of",
 ]
+
+_Came = TypeVar("_Came")
 
 CALL_TIMEOUT_S: Final = 30.0
 """A call without a file does little work at the vendor; one that takes longer has failed."""
@@ -124,20 +126,18 @@ class Client:
         vendor = vendor_of(job.login)
         if not vendor.needs_token:
             return await self._attempt(job, vendor, None)
-        token = await self._tokens.give(job.login)
-        if isinstance(token, NoToken):
-            return Uploaded(token.outcome, token.http_status, 0, token.excerpt, whole=False)
-        first = await self._attempt(job, vendor, token)
-        if first.http_status != HTTPStatus.UNAUTHORIZED:
-            return first
-        self._tokens.drop(job.login, token)
-        token = await self._tokens.give(job.login)
-        if isinstance(token, NoToken):
-            return Uploaded(token.outcome, token.http_status, first.bytes_sent, token.excerpt, whole=False)
-        second = await self._attempt(job, vendor, token)
-        if second.http_status == HTTPStatus.UNAUTHORIZED:
-            self._tokens.drop(job.login, token)
-        return replace(second, bytes_sent=first.bytes_sent + second.bytes_sent)
+        sent = 0
+
+        async def attempt(token: str) -> Uploaded:
+            nonlocal sent
+            uploaded = await self._attempt(job, vendor, token)
+            sent += uploaded.bytes_sent
+            return uploaded
+
+        came = await self._let_in(job.login, attempt, lambda uploaded: uploaded.http_status)
+        if isinstance(came, NoToken):
+            return Uploaded(came.outcome, came.http_status, sent, came.excerpt, whole=False)
+        return replace(came, bytes_sent=sent)
 
     async def reach(self, login: Login) -> str:
         """Say what keeps relay from the vendor's host, or nothing: its name is known, it answers, and its TLS is good.
@@ -176,22 +176,33 @@ class Client:
         try:
             if not vendor_of(login).needs_token:
                 return await self._call(login, call_with(None))
-            token = await self._tokens.give(login)
-            if isinstance(token, NoToken):
-                return token.outcome
-            first = await self._call(login, call_with(token))
-            if not isinstance(first, Reply) or first.status != HTTPStatus.UNAUTHORIZED:
-                return first
-            self._tokens.drop(login, token)
-            token = await self._tokens.give(login)
-            if isinstance(token, NoToken):
-                return token.outcome
-            second = await self._call(login, call_with(token))
+            came = await self._let_in(
+                login,
+                lambda token: self._call(login, call_with(token)),
+                lambda answer: answer.status if isinstance(answer, Reply) else None,
+            )
         except FAILED as error:
             return Transient(cause(error))
-        if isinstance(second, Reply) and second.status == HTTPStatus.UNAUTHORIZED:
+        return came.outcome if isinstance(came, NoToken) else came
+
+    async def _let_in(
+        self,
+        login: Login,
+        attempt: Callable[[str], Awaitable[_Came]],
+        status: Callable[[_Came], int | None],
+        *,
+        again: bool = True,
+    ) -> _Came | NoToken:
+        """Attempt something with a token, and once more with a new one if the vendor does not take it (401)."""
+        token = await self._tokens.give(login)
+        if isinstance(token, NoToken):
+            return token
+        came = await attempt(token)
+        if status(came) == HTTPStatus.UNAUTHORIZED:
             self._tokens.drop(login, token)
-        return second
+            if again:
+                return await self._let_in(login, attempt, status, again=False)
+        return came
 
     async def _call(self, login: Login, call: Call) -> Reply | Busy:
         """Make a call and read the answer; Busy where nothing may be sent to the host. Raises what `FAILED` lists."""

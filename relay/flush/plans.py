@@ -23,7 +23,7 @@ class LoginPlan:
     @property
     def terms(self) -> Terms:
         """What the settings say about settling."""
-        return Terms(self.login.attempts_max, self.login.file_bytes_max, self.login.settle_after_s)
+        return Terms.of(self.login)
 
     @property
     def pace(self) -> Pace | None:

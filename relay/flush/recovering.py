@@ -182,8 +182,7 @@ class Recovering:
         if ago.upload.crowded:
             raise _EndError("doubt", "another upload of the login ended shortly before")
         seen = await self._search(plan, batch, ago)
-        taken = await self.store.list_records(plan.login.name)
-        if any((one.kind, one.date) == (seen.record.kind, seen.record.date) for one in taken):
+        if await self.store.is_taken(plan.login.name, seen.record.kind, seen.record.date):
             raise _EndError("doubt", "the record is known to be another upload's")
         fitting = await self._fit(plan, batch, seen.record, file)
         wait_s = self._needed_s(batch) - seen.quiet_s

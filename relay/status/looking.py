@@ -123,8 +123,7 @@ class Look:
 
     def _taken(self, batch: Manifest) -> Cursor:
         """What a cursor remembers after the vendor has taken a file: the next one may be larger again."""
-        terms = Terms(self.login.attempts_max, self.login.file_bytes_max, self.login.settle_after_s)
-        return settle(batch, Accepted(), terms).cursor
+        return settle(batch, Accepted(), Terms.of(self.login)).cursor
 
 
 def _filed(target: Target, file: ToldFile, layout: int, cursor: Cursor) -> Manifest:

@@ -83,7 +83,7 @@ class Checks(Lanes):
     async def pause_after_check(
         self, lease: Lease, fingerprint: str, pause: CheckPause, login_failures_per_hour_max: int
     ) -> None:
-        """CheckPause a lane as after an upload that came to the same; a refused login is counted. Raises LaneLost."""
+        """Pause a lane as after an upload that came to the same; a refused login is counted. Raises LaneLost."""
         async with self.holding(lease) as connection:
             await connection.execute(
                 sql("settle_lane"),

@@ -84,11 +84,11 @@ class Records(Lanes):
 
     async def take_record(self, login: str, record: TakenRecord) -> None:
         """Note that relay has taken a record over; no error if it is noted already."""
-        await self.execute(
-            "take_record",
-            login,
-            *record.named,
-        )
+        await self.execute("take_record", login, *record.named)
+
+    async def is_taken(self, login: str, kind: str, date: str) -> bool:
+        """Whether relay has taken a record over."""
+        return bool(await self.fetchval("is_taken", login, kind, date))
 
     async def list_records(self, login: str) -> list[TakenRecord]:
         """List the records of a login that relay has taken over, the deleted ones, too."""

@@ -15,7 +15,7 @@ from datetime import datetime
 from http import HTTPStatus
 from typing import Final, Literal, Protocol
 
-from relay.batches import Busy, Misconfigured, Outcome, TooLarge, Unauthorized, Unknown
+from relay.batches import Busy, Misconfigured, Outcome, TooLarge, Transient, Unauthorized, Unknown
 from relay.errors import FieldError
 from relay.events import Operation
 from relay.settings import Account, Column, Login
@@ -188,6 +188,24 @@ def by_status(reply: Reply) -> Outcome | None:
     }
     redirect_or_4xx = HTTPStatus.MULTIPLE_CHOICES <= reply.status < HTTPStatus.INTERNAL_SERVER_ERROR
     return meanings.get(reply.status, Misconfigured(said) if redirect_or_4xx else Unknown(said))
+
+
+def by_status_without_file(reply: Reply, told: str) -> Outcome | None:
+    """Say the same of a call that sent no file: nothing can have arrived, so what leaves it open is `Transient`.
+
+    None for 200 and 400, as ever; `told` becomes the reason.
+    """
+    match by_status(reply):
+        case None:
+            return None
+        case Unauthorized():
+            return Unauthorized(told)
+        case Busy(retry_after_s=patience):
+            return Busy(told, patience)
+        case Misconfigured() | TooLarge():
+            return Misconfigured(told)
+        case _:
+            return Transient(told)
 
 
 # -- what may be kept of a reply -------------------------------------------------------------------------------------

@@ -10,8 +10,8 @@ from http import HTTPStatus
 from itertools import islice
 from typing import Final
 
-from relay.batches import Busy, Misconfigured, Outcome, Refused, TooLarge, Transient, Unauthorized, Unknown
-from relay.vendors.base import Counted, Reply, by_status, excerpt
+from relay.batches import Busy, Misconfigured, Outcome, Refused, Transient, Unauthorized, Unknown
+from relay.vendors.base import Counted, Reply, by_status, by_status_without_file, excerpt
 from relay.vendors.bme_counting import Counting
 from relay.vendors.charsets import texts
 from relay.vendors.elements import Doubt, elements
@@ -59,15 +59,7 @@ def read_token(reply: Reply) -> str | Outcome:
         return found.pop() if len(found) == 1 else Transient(told + ", no token")
     if _BUSY in _head(reply).lower():
         return Busy(told, reply.retry_after_s)
-    match by_status(reply):
-        case None | Unauthorized():
-            return Unauthorized(told)
-        case Busy(retry_after_s=patience):
-            return Busy(told, patience)
-        case Misconfigured() | TooLarge():
-            return Misconfigured(told)
-        case _:
-            return Transient(told)
+    return by_status_without_file(reply, told) or Unauthorized(told)
 
 
 def _failed(said: Iterable[str], reply: Reply) -> Outcome:

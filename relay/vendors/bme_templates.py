@@ -18,9 +18,9 @@ from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from typing import Final
 
-from relay.batches import Busy, Misconfigured, Outcome, TooLarge, Transient, Unauthorized
+from relay.batches import Outcome, Transient
 from relay.csvline import decode, unencodable
-from relay.vendors.base import Call, Reply, by_status, excerpt
+from relay.vendors.base import Call, Reply, by_status_without_file, excerpt
 from relay.vendors.templates import Template, TemplateKind
 
 TEMPLATE_BYTES_MAX: Final = 262_144
@@ -49,25 +49,13 @@ def read_template(reply: Reply, kind: TemplateKind) -> Template | Outcome:
     """Read a template, or say what came instead. No file has been sent, so what is not understood is `Transient`."""
     told = "template: " + excerpt(reply)
     if reply.status != HTTPStatus.OK:
-        return _refused(reply, told)
+        return by_status_without_file(reply, told) or Transient(told)
     if reply.truncated or len(reply.body) > TEMPLATE_BYTES_MAX:
         return Transient(f"{told}, too large or not whole")
     for encoding, text in _decoded(reply.body):
         if headers := _headers(text, kind):
             return Template(headers, encoding)
     return Transient(f"{told}, no CSV file with the columns' names")
-
-
-def _refused(reply: Reply, told: str) -> Outcome:
-    match by_status(reply):
-        case Unauthorized():
-            return Unauthorized(told)
-        case Busy(retry_after_s=patience):
-            return Busy(told, patience)
-        case Misconfigured() | TooLarge():
-            return Misconfigured(told)
-        case _:
-            return Transient(told)
 
 
 def _decoded(body: bytes) -> Iterator[tuple[str, str]]:

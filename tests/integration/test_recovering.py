@@ -625,6 +625,22 @@ async def test_a_record_is_taken_over_with_the_settlement(database: str, tmp_pat
         assert await s.w.connection.fetchval("select count(*) from error_record") == 1
 
 
+async def test_a_replica_that_dies_while_it_settles_from_a_record_loses_nothing(database: str, tmp_path: Path) -> None:
+    """The upload that stands for the record has begun and never ends: it is taken over, and all comes out right."""
+    async with stage(database, tmp_path) as s, MortalStore.open(database) as store:
+        lose(s, "lost reply", "b")
+        await s.say(U, "a", "b")
+        assert await s.go() == ["unknown"]
+        await delays_pass(s.w)
+        store.death = Death("before settle")
+        with pytest.raises(Died):
+            await work_until_death(s.w, s.worker(store=store), s.plan)
+        assert await s.w.connection.fetchval("select count(*) from error_record") == 0
+        await lease_runs_out(s.w)
+        assert [*await s.go(), *await s.go()] == ["unknown", "delivered"]
+        assert (await s.batches(), await s.rejected()) == ([("delivered", 1)], [(3, NO, False)])
+
+
 async def test_a_stop_waits_for_no_record(database: str, tmp_path: Path) -> None:
     """Said again it gives no echo, so it is said again at once."""
     async with stage(database, tmp_path) as s:

@@ -1,5 +1,6 @@
 """Manifests for tests, and a log in memory that is cut and settled as the real one is, without a database."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
@@ -100,3 +101,17 @@ class PureLog:
     def ids_in(self, *states: BatchState) -> set[int]:
         """The events that are in batches of these states."""
         return {i for b in self.filed if b.state in states for i in range(b.cut_from + 1, b.cut_to + 1)}
+
+
+def assert_sizes_grow_back(log: PureLog, answer: Callable[[range], Outcome]) -> None:
+    """Flush until a line was rejected; from then on each file is up to twice as large, until there is no limit."""
+    while not any(b.refused for b in log.filed):
+        log.flush(answer)
+    grown = []
+    while log.cursor.rows_max is not None:
+        grown.append(log.cursor.rows_max)
+        log.flush(answer)
+        assert len(grown) <= 2 * math.log2(log.events)
+    assert grown == sorted(grown)
+    log.flush(answer)
+    assert log.closed[-1].cut_to - log.closed[-1].cut_from == (TERMS.file_bytes_max - HEADER_BYTES) // LINE_BYTES

@@ -33,7 +33,7 @@ from relay.batches import (
 )
 from relay.batches.narrowing import LATER_LINES_MAX
 from relay.events import Operation
-from tests.unit.manifests import HEADER_BYTES, LINE_BYTES, TERMS, PureLog, manifest
+from tests.unit.manifests import TERMS, PureLog, assert_sizes_grow_back, manifest
 
 U, D, S, A = Operation.UPSERT, Operation.DELETE, Operation.STOP, Operation.ALLOW
 FAILURES = (Unknown("HTTP 500"), Unknown("slow", timed_out=True))
@@ -102,17 +102,7 @@ def test_several_bad_lines(rows: int, bad: set[int], outcome: Outcome) -> None:
 
 def test_sizes_grow_back() -> None:
     """Once the line at fault is out, each delivered file lets the next be twice as large, until there is no limit."""
-    log = PureLog(10_000_000)
-    while not any(b.refused for b in log.filed):
-        log.flush(failing(777))
-    grown = []
-    while log.cursor.rows_max is not None:
-        grown.append(log.cursor.rows_max)
-        log.flush(failing(777))
-        assert len(grown) <= 2 * math.log2(10_000_000)
-    assert grown == sorted(grown)
-    log.flush(failing(777))
-    assert log.closed[-1].cut_to - log.closed[-1].cut_from == (TERMS.file_bytes_max - HEADER_BYTES) // LINE_BYTES
+    assert_sizes_grow_back(PureLog(10_000_000), failing(777))
 
 
 def test_the_rejected_line_says_why() -> None:

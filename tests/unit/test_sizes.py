@@ -28,7 +28,7 @@ from relay.batches import (
     Unknown,
 )
 from relay.events import Operation
-from tests.unit.manifests import HEADER_BYTES, LINE_BYTES, TERMS, PureLog
+from tests.unit.manifests import HEADER_BYTES, LINE_BYTES, TERMS, PureLog, assert_sizes_grow_back
 
 DONE = frozenset({BatchState.DELIVERED})
 
@@ -102,17 +102,7 @@ def test_a_small_file_does_not_let_sizes_grow() -> None:
 
 def test_sizes_grow_back_after_a_refused_file() -> None:
     """Once the line at fault is out, each delivered file lets the next be twice as large, until there is no limit."""
-    log = PureLog(10_000_000, terms=TERMS)
-    while not any(b.refused for b in log.filed):
-        log.flush(refusing(777))
-    grown = []
-    while log.cursor.rows_max is not None:
-        grown.append(log.cursor.rows_max)
-        log.flush(refusing(777))
-        assert len(grown) <= 2 * math.log2(10_000_000)
-    assert grown == sorted(grown)
-    log.flush(refusing(777))
-    assert log.closed[-1].cut_to - log.closed[-1].cut_from == (TERMS.file_bytes_max - HEADER_BYTES) // LINE_BYTES
+    assert_sizes_grow_back(PureLog(10_000_000, terms=TERMS), refusing(777))
 
 
 @pytest.mark.parametrize("limit_bytes", [5_000, 123_456, 9_999_999])
