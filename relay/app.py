@@ -10,7 +10,7 @@ import gc
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -24,7 +24,7 @@ from relay.client import Client, HostState, host_of
 from relay.errors import FieldError, SettingsError, Unavailable
 from relay.events import Operation
 from relay.flush import Checker, Clearing, Flusher, LaneWorker, LoginPlan, Recovering, login_plans, stored_columns
-from relay.listening import OPS, Guard, SocketLimits, allow_files, bind, listen, starting_app
+from relay.listening import OPS, Guard, SocketLimits, allow_files, bind, listen, not_yet, starting_app
 from relay.log import logger
 from relay.metrics import Metrics
 from relay.migrate import check_schema
@@ -150,81 +150,99 @@ class Service:
         listener: socket.socket,
         ops_url: str,
     ) -> None:
-        spool = spool_at(self._process)
-        client = await stack.enter_async_context(Client(self.metrics, spool, self._settings.logins.values()))
-        checker = Checker(store, client, self.metrics)
-        lease_s, may_try = self._process.lease_s, client.may_try
-        recovering = Recovering(store, client, self.metrics)
+        besides: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {}
+        flusher: Flusher | None = None
+        host: Callable[[Login], HostState] | None = None
+        if "flush" in self._process.roles:
+            spool = spool_at(self._process)
+            client = await stack.enter_async_context(Client(self.metrics, spool, self._settings.logins.values()))
+            host = client.host
+            flusher = self._flusher(store, spool, client)
+            besides["sweeper"] = partial(_sweep, store, spool, layouts, self.metrics)
+            besides["clearing"] = Clearing(store, client, self._plans).run
+        fingerprints = {login: plan.fingerprint for login, plan in self._plans.items()}
+        besides["sampler"] = Sampler(store, self._settings, self.metrics, fingerprints=fingerprints).run
+        async with asyncio.TaskGroup() as group:
+            if flusher:
+                group.create_task(flusher.run(), name="flusher")
+            beside = [group.create_task(work(), name=name) for name, work in besides.items()]
+            async with AsyncExitStack() as serving:
+                appender = await self._appender(serving) if "receive" in self._process.roles else None
+                app = self._app(store, appender, layouts, flusher, host)
+                url = await listen(serving, app, listener, self._guard)
+                await waiting.aclose()
+                self.ready.reason = ""
+                self.started.set_result(Addresses(url, ops_url))
+                roles = sorted(self._process.roles)
+                log.info("started", url=url, ops_url=ops_url, logins=len(self._plans), roles=roles)
+                await self._stop.wait()
+                self.ready.reason = "draining"
+                log.info("draining")
+                if flusher:
+                    flusher.stop()
+            for task in beside:
+                task.cancel()
+        log.info("ended")
+
+    def _flusher(self, store: Store, spool: Spool, client: Client) -> Flusher:
         worker = LaneWorker(
             store,
             spool,
             client,
             self.metrics,
             uuid4(),
-            lease_s,
-            checker=checker,
-            may_try=may_try,
+            self._process.lease_s,
+            checker=Checker(store, client, self.metrics),
+            may_try=client.may_try,
             give_back=client.give_back,
-            recovering=recovering,
+            recovering=Recovering(store, client, self.metrics),
         )
-        flusher = Flusher(
+        return Flusher(
             worker,
             self._plans,
             round_s=self._process.round_s,
             uploads_max=self._process.uploads_max,
             grace_s=SHUTDOWN_GRACE_S,
         )
-        fingerprints = {login: plan.fingerprint for login, plan in self._plans.items()}
-        sampler = Sampler(store, self._settings, self.metrics, fingerprints=fingerprints)
-        async with asyncio.TaskGroup() as group:
-            group.create_task(flusher.run(), name="flusher")
-            besides = [
-                group.create_task(sampler.run(), name="sampler"),
-                group.create_task(_sweep(store, spool, layouts, self.metrics), name="sweeper"),
-                group.create_task(Clearing(store, client, self._plans).run(), name="clearing"),
-            ]
-            async with AsyncExitStack() as serving:
-                log_store = await serving.enter_async_context(self._open_store(APPEND_CONNECTIONS))
-                waiting_max = self._process.waiting_events_max
-                appender = Appender(log_store, self.metrics, waiting_events_max=waiting_max)
-                await serving.enter_async_context(appender)
-                app = self._app(store, appender, layouts, flusher, client.host)
-                url = await listen(serving, app, listener, self._guard)
-                await waiting.aclose()
-                self.ready.reason = ""
-                self.started.set_result(Addresses(url, ops_url))
-                log.info("started", url=url, ops_url=ops_url, logins=len(self._plans))
-                await self._stop.wait()
-                self.ready.reason = "draining"
-                log.info("draining")
-                flusher.stop()
-            for task in besides:
-                task.cancel()
-        log.info("ended")
+
+    async def _appender(self, serving: AsyncExitStack) -> Appender:
+        log_store = await serving.enter_async_context(self._open_store(APPEND_CONNECTIONS))
+        appender = Appender(log_store, self.metrics, waiting_events_max=self._process.waiting_events_max)
+        return await serving.enter_async_context(appender)
 
     def _app(
         self,
         store: Store,
-        appender: Appender,
+        appender: Appender | None,
         layouts: Mapping[tuple[str, Operation], int],
-        flusher: Flusher,
-        host: Callable[[Login], HostState],
+        flusher: Flusher | None,
+        host: Callable[[Login], HostState] | None,
     ) -> web.Application:
+        """Put together what is served: no webhooks without an appender, and no host's state where nothing is uploaded."""
         app = web.Application(client_max_size=self._process.body_bytes_max, middlewares=[problems])
-        receiver = Receiver(
-            self._settings,
-            self._process.keys,
-            layouts,
-            appender,
-            self.metrics,
-            receive.Limits.of(self._process),
-            trusted_proxies=self._process.trusted_proxies,
-        )
-        app.add_routes(receive.routes(receiver))
+        if appender:
+            receiver = Receiver(
+                self._settings,
+                self._process.keys,
+                layouts,
+                appender,
+                self.metrics,
+                receive.Limits.of(self._process),
+                trusted_proxies=self._process.trusted_proxies,
+            )
+            app.add_routes(receive.routes(receiver))
+        else:  # reached by mistake: no sender may take a 404 for an answer
+            app.router.add_post("/v1/webhooks/{source}", not_yet)
+            app.router.add_post("/v1/webhooks/{source}/batch", not_yet)
         app.add_routes(openapi.routes())
-        status = Status(store, self._settings, self._process.keys, self.metrics, wake=flusher.wake, host=host)
+        wake = flusher.wake if flusher else _nobody
+        status = Status(store, self._settings, self._process.keys, self.metrics, wake=wake, host=host)
         app.add_routes(status.routes())
         return app
+
+
+def _nobody() -> None:
+    """Wake nobody: lanes are worked on elsewhere, where what is due is found within a round."""
 
 
 async def prepare(store: Store, plans: Mapping[str, LoginPlan], fingerprint: str) -> dict[tuple[str, Operation], int]:

@@ -16,7 +16,7 @@ from relay.listening.files import allow_files
 from relay.listening.guard import ANSWER_TIMEOUT_S, OPS, Guard, SocketLimits
 from relay.problem import unavailable
 
-__all__ = ["OPS", "Guard", "SocketLimits", "allow_files", "bind", "listen", "starting_app"]
+__all__ = ["OPS", "Guard", "SocketLimits", "allow_files", "bind", "listen", "not_yet", "starting_app"]
 
 BACKLOG = 1024
 """Connections that the system takes for us before we do: a burst of senders that all reconnect."""
@@ -59,12 +59,13 @@ async def listen(stack: AsyncExitStack, app: web.Application, listener: socket.s
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
+async def not_yet(_: web.Request) -> web.Response:
+    """Answer that the same is to be asked again."""
+    return unavailable()
+
+
 def starting_app() -> web.Application:
     """Make the app that is served until Postgres is there: whatever is asked, it is to be asked again."""
-
-    async def not_yet(_: web.Request) -> web.Response:
-        return unavailable()
-
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", not_yet)
     return app

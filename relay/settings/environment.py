@@ -67,6 +67,17 @@ def _not_everywhere(networks: tuple[Network, ...]) -> tuple[Network, ...]:
     return networks
 
 
+Role = Literal["receive", "flush"]
+"""What a process does: take webhooks, or upload files. Each answers questions and serves the ops page."""
+
+
+def _roles(given: object) -> object:
+    """Take roles with commas between."""
+    return [role.strip().lower() for role in given.split(",")] if isinstance(given, str) else given
+
+
+Roles = Annotated[frozenset[Role], BeforeValidator(_roles), Field(min_length=1)]
+
 Proxies = Annotated[tuple[Network, ...], BeforeValidator(_split), AfterValidator(_not_everywhere)]
 
 
@@ -94,6 +105,7 @@ class Process(Database):
 
     secret_key: Annotated[Secret, BeforeValidator(_whole)]
     config: Path = Path("relay.toml")
+    roles: Roles = frozenset(("receive", "flush"))
     spool_dir: Path = Path("/var/spool/relay")
     host: str = "0.0.0.0"  # noqa: S104 - webhooks come from other machines
     port: Port = 8080

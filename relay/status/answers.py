@@ -460,7 +460,10 @@ class Breaker(Answer):
 
 
 class Login(Answer):
-    """One login and its lane: who works it, what it waits for, and how many calls the day has seen."""
+    """One login and its lane: who works it, what it waits for, and how many calls the day has seen.
+
+    `breaker` is null where the process that answers uploads nothing, and so does not know.
+    """
 
     name: str
     vendor: str
@@ -474,7 +477,7 @@ class Login(Answer):
     quota: Quota
     refused_settings: RefusedSettings | None
     refused_logins: RefusedLogins
-    breaker: Breaker
+    breaker: Breaker | None
 
 
 class Logins(Answer):

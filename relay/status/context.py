@@ -17,21 +17,20 @@ PREVIEWS_MAX = 2
 """Previews at the same time: each takes a connection for some seconds, and flushing needs the others."""
 
 
-def closed(_: Login) -> HostState:
-    """Tell that a host is asked, where nobody asks any."""
-    return CLOSED
-
-
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What an answer needs. `wake` makes the flusher look for work at once; `host` tells how a login's host stands."""
+    """What an answer needs.
+
+    `wake` makes the flusher look for work at once; `host` tells how a login's host stands, None in a process that
+    uploads nothing and so does not know.
+    """
 
     store: Store
     settings: Settings
     keys: Keys
     metrics: Metrics
     wake: Callable[[], None]
-    host: Callable[[Login], HostState] = closed
+    host: Callable[[Login], HostState] | None = None
     previews: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(PREVIEWS_MAX), repr=False)
     fingerprints: dict[str, str] = field(init=False, repr=False)
 
@@ -79,7 +78,7 @@ class Context:
             paused=lane is not None and self.holds(lane),
             refused_s=0.0 if lane is None else self.refused_s(lane),
             refused_data_s=0.0 if lane is None else self.refused_data_s(lane),
-            host=self.host(self.settings.logins[login]),
+            host=self.host(self.settings.logins[login]) if self.host else CLOSED,
             pace=self.pace(login),
             cursors=own,
             flush_after_s={

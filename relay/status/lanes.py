@@ -108,7 +108,10 @@ def _login(
         paused = answers.Paused(
             since=lane.paused_at, reason=lane.pause_reason, detail=lane.pause_detail, holds=context.holds(lane)
         )
-    host = context.host(login)
+    breaker = None
+    if context.host is not None:
+        host = context.host(login)
+        breaker = answers.Breaker(host=host_of(login), state=host.state.value, next_try_s=host.next_try_s)
     return answers.Login(
         name=login.name,
         vendor=login.vendor,
@@ -124,7 +127,7 @@ def _login(
         refused_logins=answers.RefusedLogins(
             last_hour=lane.refused_logins if lane else 0, per_hour_max=login.login_failures_per_hour_max
         ),
-        breaker=answers.Breaker(host=host_of(login), state=host.state.value, next_try_s=host.next_try_s),
+        breaker=breaker,
     )
 
 

@@ -24,7 +24,7 @@ from relay.status.asked import (
     asked,
 )
 from relay.status.auth import Caller, Guard
-from relay.status.context import Context, closed
+from relay.status.context import Context
 from relay.status.respond import lacks, nobody
 from relay.store import Store
 
@@ -82,7 +82,10 @@ ENDPOINTS: tuple[Endpoint[Any], ...] = (
 
 
 class Status:
-    """The status API of one process. `wake` makes the flusher look for work at once, `host` tells of vendors' hosts."""
+    """The status API of one process.
+
+    `wake` makes the flusher look for work at once, `host` tells of vendors' hosts, where the process uploads at all.
+    """
 
     def __init__(
         self,
@@ -92,7 +95,7 @@ class Status:
         metrics: Metrics,
         *,
         wake: Callable[[], None],
-        host: Callable[[Login], HostState] = closed,
+        host: Callable[[Login], HostState] | None = None,
     ) -> None:
         self._context = Context(store, settings, keys, metrics, wake, host)
         self._guard = Guard(settings.api.tokens)

@@ -20,7 +20,6 @@ from relay.flush import LaneWorker, LoginPlan
 from relay.problem import problems
 from relay.settings import Api, ApiToken, Login, Settings
 from relay.status import Status
-from relay.status.context import closed
 from tests.integration.model import KEYS, Answering, World, settings, world
 
 TOKENS = {"all": ("read", "operate", "pii"), "reader": ("read",), "operator": ("operate",), "auditor": ("pii",)}
@@ -158,7 +157,7 @@ class Desk:
 
 @asynccontextmanager
 async def desk(
-    url: str, directory: Path, made: Settings, host: Callable[[Login], HostState] = closed
+    url: str, directory: Path, made: Settings, host: Callable[[Login], HostState] = lambda _: HostState()
 ) -> AsyncIterator[Desk]:
     """Open a world on a database with a status API over it; `host` tells how vendors' hosts stand."""
     async with world(url, directory, made) as w:

@@ -1,0 +1,1 @@
+"""The ops page: static files over the status API."""
