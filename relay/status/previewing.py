@@ -14,7 +14,7 @@ from relay.status import answers
 from relay.status.asked import Nothing
 from relay.status.auth import Caller
 from relay.status.context import Context
-from relay.status.looking import Look, Seen
+from relay.status.foreseeing import Look, Seen
 from relay.status.quota import quota
 from relay.status.respond import json_of, not_found
 from relay.status.why import Around, why_operation
