@@ -1,0 +1,211 @@
+"""What the page shows of a relay in trouble, and of one that is well."""
+
+import re
+
+import pytest_asyncio
+from playwright.async_api import Browser, expect
+
+from tests.browser.browser import looking
+from tests.browser.stage import Stage
+
+REFUSAL = "アドレスの形式が正しくありません: hanako@example.jp"
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def troubled(staged: Stage) -> Stage:
+    """A relay where two lines were refused, a login is paused, and opt-outs have waited for 24 minutes."""
+    staged.blast.faults.arm({"fault": "reject_lines", "addresses": ["hanako@example.jp"], "message": REFUSAL})
+    await staged.say("created", "taro@example.jp", "hanako@example.jp")
+    await staged.settled()
+    await staged.say("stopped", "taro@example.jp")
+    await staged.settled()
+    await staged.post([{"id": "store-77", "type": "customer.stopped", "data": {"id": "c-4711"}}], "store")
+    await staged.api("POST", "logins/hai/pause", {"reason": "maintenance until noon"})
+    await staged.say("created", "jiro@example.jp", source="store")
+    await staged.say("stopped", "jiro@example.jp", source="store")
+    await staged.minutes_pass(24)
+    return staged
+
+
+async def test_a_relay_that_is_well(staged: Stage, browser: Browser) -> None:
+    """Nothing is late: the page says so in a word, and finds nothing to look at."""
+    await staged.say("created", "taro@example.jp")
+    await staged.settled()
+    async with looking(browser, staged) as looked:
+        await looked.enter()
+        await expect(looked.page.locator("#verdict .headline")).to_have_text("All is well")
+        await expect(looked.page.locator("#verdict .findings")).to_have_count(0)
+        await expect(looked.page.locator("#verdict")).to_contain_text("Nothing waits")
+        await expect(looked.page).to_have_title("relay")
+
+
+async def test_what_is_late_and_why(troubled: Stage, browser: Browser) -> None:
+    """Late opt-outs come first, with how late, where and why; then what else somebody has to look at."""
+    async with looking(browser, troubled) as looked:
+        await looked.enter()
+        page = looked.page
+        await expect(page.locator("#verdict .headline")).to_have_text(
+            "Opt-outs are late at 1 account, 1 login is paused, 3 more to look at"
+        )
+        await expect(page.locator("#verdict .findings li")).to_have_text(
+            [
+                "Opt-outs wait for 24 min at shop: its login is paused (by an operator): maintenance until noon",
+                re.compile("^hai is paused .by an operator.: maintenance until noon since "),
+                "1 opt-out waits for an address of the customer",
+                "newsletter has 1 dead letter: retry or dismiss it",
+                "members has 1 dead letter: retry or dismiss it",
+            ]
+        )
+        await expect(page).to_have_title("(5) relay")
+        await page.locator("#verdict .findings button", has_text="shop").click()
+        await expect(page.locator("#lane-hai")).to_be_focused()
+
+
+async def test_the_lanes_and_their_accounts(troubled: Stage, browser: Browser) -> None:
+    """Each login has its state, what it is paused for and since when, its calls, and a row for each account."""
+    async with looking(browser, troubled) as looked:
+        await looked.enter()
+        hai = looked.page.get_by_role("article", name="hai")
+        await expect(hai.locator(".mark")).to_have_text("Paused")
+        await expect(hai.locator(".facts")).to_contain_text("by an operator: maintenance until noon, since ")
+        await expect(hai.locator(".facts")).to_contain_text("86,400 of 86,400 left")
+        await expect(hai.get_by_role("table").get_by_role("row")).to_have_count(3)
+        await expect(hai.get_by_role("row").nth(1)).to_have_text(re.compile("shop.*2.*24 min.*24 min", re.DOTALL))
+        blast = looked.page.get_by_role("article", name="blast")
+        await expect(blast.locator(".mark")).to_have_text("Idle")
+        await looked.page.get_by_label("Find").fill("campai")
+        await expect(looked.page.get_by_role("article")).to_have_count(1)
+        await expect(hai).to_be_visible()
+
+
+async def test_batches_are_filtered_and_opened(troubled: Stage, browser: Browser) -> None:
+    """The list narrows by account, state and operation; a batch tells its uploads, and its refused lines."""
+    async with looking(browser, troubled) as looked:
+        await looked.enter()
+        page, rows = looked.page, looked.page.locator("#batches tbody tr")
+        await expect(rows).to_have_count(4)
+        await page.get_by_label("Account", exact=True).select_option("members")
+        await expect(rows).to_have_count(2)
+        await page.get_by_label("Operation").select_option("upsert")
+        await expect(rows).to_have_count(1)
+        await page.get_by_label("State").select_option("failed")
+        await expect(page.locator("#batches")).to_contain_text("No batch fits.")
+        await page.get_by_label("State").select_option("")
+        await rows.get_by_role("button").click()
+        batch = page.get_by_role("dialog")
+        await expect(batch.get_by_role("heading", level=2)).to_have_text(re.compile("batch 2"))
+        upload = batch.get_by_role("table", name="Uploads of batch 2").locator("tbody tr")
+        await expect(upload).to_have_text(re.compile("1.*delivered.*200.*1 of 2 lines delivered", re.DOTALL))
+        line = batch.get_by_role("table", name="Rejected lines of batch 2").locator("tbody tr")
+        await expect(line).to_have_text(re.compile("3.*crm.*msg_0002.*Dead letter", re.DOTALL))
+
+
+async def test_a_vendors_message_is_hidden_until_it_is_asked_for(troubled: Stage, browser: Browser) -> None:
+    """A refused line shows what the vendor said only on a press, which relay records; without it nothing is asked."""
+    async with looking(browser, troubled) as looked:
+        await looked.enter()
+        page = looked.page
+        await page.get_by_role("button", name="Open batch 1").click()
+        batch = page.get_by_role("dialog")
+        await expect(batch.get_by_text("Dead letter")).to_be_visible()
+        await looked.refresh()
+        assert REFUSAL not in await page.content()
+        assert await troubled.sql("select 1 from act where act = 'see_rejections'") == []
+        await batch.get_by_role("button", name="Show the vendor’s messages").click()
+        await expect(batch.get_by_text(REFUSAL)).to_be_visible()
+        acts = await troubled.sql("select who, batch_id from act where act = 'see_rejections'")
+        assert [tuple(act) for act in acts] == [("oncall", 1)]
+        await batch.get_by_role("button", name="Hide the vendor’s messages").click()
+        await expect(batch.get_by_text(REFUSAL)).to_have_count(0)
+        assert len(await troubled.sql("select 1 from act where act = 'see_rejections'")) == 1
+
+
+async def test_why_a_batch_waits(staged: Stage, browser: Browser) -> None:
+    """A batch that waits for its next try says why, and what its upload came to."""
+    staged.blast.faults.arm({"fault": "status", "status": 503, "times": None})
+    await staged.say("created", "taro@example.jp")
+    async with looking(browser, staged) as looked:
+        await looked.enter()
+        await looked.refresh_until(looked.page.locator("#batches .mark", has_text="waiting"))
+        await looked.page.locator("#batches tbody tr", has_text="waiting").get_by_role("button").first.click()
+        batch = looked.page.get_by_role("dialog")
+        await expect(batch.locator(".why")).to_contain_text(re.compile("Why it waits: .*next try in|host has failed"))
+        await expect(batch.get_by_role("table").locator("tbody tr").first).to_contain_text("503")
+
+
+async def test_a_webhook_is_found(troubled: Stage, browser: Browser) -> None:
+    """By source and id: each account's event, its state and why, its batch, and how far an opt-out is proven."""
+    async with looking(browser, troubled) as looked:
+        await looked.enter("reader")
+        page, found = looked.page, looked.page.locator("#webhook-found")
+        await page.get_by_label("Source").fill("crm")
+        await page.get_by_label("Webhook id").fill("msg_0003")
+        await page.get_by_label("Webhook id").press("Enter")
+        await expect(found.locator("tbody tr")).to_have_count(2)
+        await expect(found.locator("tbody tr").first).to_contain_text("Opt-out: confirmed by the vendor")
+        await page.get_by_label("Webhook id").fill("no such/id?#")
+        await page.get_by_label("Webhook id").press("Enter")
+        await expect(found).to_contain_text("There is no such webhook")
+        await found.get_by_role("button", name="Clear").click()
+        await expect(found).to_be_empty()
+        await expect(page.get_by_label("Source")).to_be_focused()
+
+
+async def test_a_customer_is_found_and_forgotten(troubled: Stage, browser: Browser) -> None:
+    """By address, in a body: how the customer stands, and what happened; cleared on demand, and recorded."""
+    async with looking(browser, troubled) as looked:
+        await looked.enter("auditor")
+        page, found = looked.page, looked.page.locator("#customer-found")
+        await page.get_by_label("E-mail address").fill("Hanako@example.jp")
+        await page.get_by_label("E-mail address").press("Enter")
+        await expect(found.get_by_role("table", name="How the customer stands").locator("tbody tr")).to_have_count(2)
+        assert REFUSAL not in await found.inner_text()
+        await found.get_by_role("button", name="Show the vendor’s messages").click()
+        await expect(found.get_by_text(REFUSAL)).to_have_count(2)
+        await found.get_by_role("button", name="Clear").click()
+        await expect(found).to_be_empty()
+        assert "hanako" not in (await page.content()).lower()
+        assert await page.get_by_label("E-mail address").input_value() == ""
+        assert not any("hanako" in request.url.lower() for request in looked.asked)
+        assert [act["who"] for act in await troubled.sql("select who from act where act = 'search'")] == ["auditor"]
+
+
+async def test_the_last_hours_are_drawn_and_told(troubled: Stage, browser: Browser) -> None:
+    """The chart's sums, each bin by keyboard, and the same as a table, which has every bin."""
+    async with looking(browser, troubled) as looked:
+        await looked.enter("reader")
+        page, chart = looked.page, looked.page.locator("#chart")
+        await expect(chart.locator(".legend li")).to_have_text(["Received 8", "Delivered 4", "Rejected 2"])
+        await expect(chart.get_by_role("img", name="The last hours")).to_be_visible()
+        bins = await chart.locator("rect.touch").count()
+        time = chart.get_by_label("Time")
+        await time.focus()
+        await time.press("Home")
+        await expect(chart.locator("output")).to_have_text(re.compile("0 received, 0 delivered, 0 rejected$"))
+        first = await chart.locator("output").inner_text()
+        await time.press("ArrowRight")
+        await expect(chart.locator("output")).not_to_have_text(first)
+        await chart.get_by_text("As a table").click()
+        await expect(chart.locator("tbody tr")).to_have_count(bins)
+        cells = [int(text) for text in await chart.locator("tbody td.number").all_inner_texts()]
+        assert [sum(cells[column::3]) for column in range(3)] == [8, 4, 2]
+        await page.get_by_label("Period").select_option("1")
+        await expect(chart.locator("rect.touch")).not_to_have_count(bins)
+
+
+async def test_the_audit_record(troubled: Stage, browser: Browser) -> None:
+    """Who, when, what and on what, the newest first."""
+    async with looking(browser, troubled) as looked:
+        await looked.enter("reader")
+        row = looked.page.locator("#acts tbody tr").first
+        await expect(row).to_have_text(re.compile("oncall API.*pause.*hai.*maintenance until noon", re.DOTALL))
+
+
+async def test_times_are_the_readers(troubled: Stage, browser: Browser) -> None:
+    """Moments are in the browser's zone and language, with the exact moment in UTC as their title."""
+    at = (await troubled.sql("select to_char(at at time zone 'Asia/Tokyo', 'HH24:MI:SS') as at from act"))[0]["at"]
+    async with looking(browser, troubled) as looked:
+        await looked.enter("reader")
+        time = looked.page.locator("#acts time").first
+        await expect(time).to_have_text(at)
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", await time.get_attribute("title") or "")
