@@ -14,7 +14,8 @@ from rich.live import Live
 from rich.table import Table
 
 from relay.demo.customers import PLANS
-from relay.demo.stage import COLUMNS, SIGNING_SECRET, Stage, staged
+from relay.demo.names import COLUMNS, SIGNING_SECRET
+from relay.demo.stage import Stage, staged
 from relay.demo.traffic import Expected, Sent, as_mailed, stream
 from relay.receive.auth import sign, signing_key
 

@@ -5,6 +5,7 @@ for the quota; 81432, 81434 and 81436 for the parts that have no documented one.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, timezone
@@ -39,6 +40,9 @@ CODES: Mapping[int, tuple[int, str]] = {
 
 OPERATIONS: Mapping[str, str] = {"0": "register", "1": "delete", "2": "stop", "3": "ban", "5": "allow"}
 """What an import_type does; 4 is refused."""
+
+REPORTS_KEPT = 10_000
+"""So many report mails are kept, as a vendor may run for weeks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +124,7 @@ class HaihaiSim(Sim):
 
     def __init__(self, *contracts: HaihaiContract, reply_encoding: str = "utf-8", seed: int = 0) -> None:
         super().__init__(frozenset({"code"}), max(c.bytes_max for c in contracts), seed)
-        self.reports: list[Report] = []
+        self.reports: deque[Report] = deque(maxlen=REPORTS_KEPT)
         self._reply_encoding = reply_encoding
         self._offices = {c.name: _Office(c, c.new_lists(), c.allowed_ips) for c in contracts}
 

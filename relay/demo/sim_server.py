@@ -295,7 +295,11 @@ class Sim(ABC):
     # -- importing ---------------------------------------------------------------------------------------------------
 
     def later(self, work: Coroutine[None, None, None]) -> None:
-        """Do something after the answer; `settled` and the end of `serve` wait for it."""
+        """Do something after the answer; `settled` and the end of `serve` wait for it.
+
+        What went well is forgotten here, as a vendor may run for weeks before anybody waits.
+        """
+        self._later = {task for task in self._later if not _went_well(task)}
         self._later.add(asyncio.create_task(work))
 
     async def run_import(self, work: Import) -> None:
@@ -334,6 +338,10 @@ def hang_up(request: web.Request) -> NoReturn:
     if request.transport is not None:
         request.transport.close()
     raise Answer(web.Response(status=400))
+
+
+def _went_well(task: asyncio.Task[None]) -> bool:
+    return task.done() and not task.cancelled() and task.exception() is None
 
 
 def _gone(request: web.Request) -> bool:

@@ -11,16 +11,13 @@ from pathlib import Path
 from relay import app
 from relay.demo.customers import PLANS
 from relay.demo.databases import databases
-from relay.demo.sim_bme import BmeContract, BmeSim
-from relay.demo.sim_haihai import HaihaiContract, HaihaiSim
+from relay.demo.names import PASSWORD, SIGNING_SECRET
+from relay.demo.parts import simulated
+from relay.demo.sim_bme import BmeSim
 from relay.demo.sim_readers import NOT_THERE
 from relay.demo.sim_server import Sim
 from relay.migrate import migrate
 from relay.settings import load, process
-
-SIGNING_SECRET = "whsec_ZGVtbyBzZWNyZXQgb2YgdGhlIGNybSBzb3VyY2U="  # noqa: S105 - the demo's own, on loopback
-COLUMNS = {"氏名": "name", "フリガナ": "kana", "生年月日": "birthday", "都道府県": "prefecture", "会員種別": "plan"}
-"""The vendors' headers, and the field of a customer that each holds."""
 
 SETTINGS = """\
 # What `relay demo` runs with. The addresses are the simulated vendors'.
@@ -95,24 +92,10 @@ async def staged(directory: Path) -> AsyncIterator[Stage]:
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(_database())
         await migrate(database)
-        columns = tuple(COLUMNS)
-        haihai = HaihaiSim(
-            HaihaiContract(
-                1,
-                "demo",
-                "demo-password",
-                columns=("メールアドレス", *columns),
-                calls_per_day=None,
-                import_delay_s=(0.2, 1),
-            )
-        )
         sims: dict[str, tuple[Sim, str, str]] = {}
-        sims["haihai"] = (haihai, "1", await stack.enter_async_context(haihai.serve()))
-        for brand in ("blastmail", "blaynmail"):
-            contract = BmeContract("demo", "demo-password", "demo-password", columns=columns)
-            sim = BmeSim(contract, brand=brand)
-            await stack.enter_async_context(sim.serve())
-            sims[brand] = (sim, "demo", sim.base_url)
+        for name, (sim, contract) in simulated(PASSWORD).items():
+            url = await stack.enter_async_context(sim.serve())
+            sims[name] = (sim, contract, sim.base_url if isinstance(sim, BmeSim) else url)
         token = f"relay_{secrets.token_urlsafe(24)}"
         settings = _write_settings(directory, sims, token)
         env = {
@@ -126,7 +109,7 @@ async def staged(directory: Path) -> AsyncIterator[Stage]:
             "RELAY_OPS_PORT": "0",
             "RELAY_ROUND_S": "0.5",
             "DEMO_SIGNING_SECRET": SIGNING_SECRET,
-            "DEMO_PASSWORD": "demo-password",
+            "DEMO_PASSWORD": PASSWORD,
         }
         relay = await stack.enter_async_context(app.running(process(env), load(settings, env)))
         yield Stage(relay, sims, token, settings)

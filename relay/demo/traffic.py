@@ -1,11 +1,12 @@
-"""A stream of webhooks for generated customers, and what every reader list must say when all of it has been sent. Pure.
+"""Streams of webhooks for generated customers, and what every reader list must say when all of it has been sent. Pure.
 
 Customers are created, updated, stopped, allowed again, deleted and created anew; some webhooks are repeated, and some
 arrive late, after what happened later. `Expected` plays the same webhooks in the order in which they happened.
 """
 
+import itertools
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -30,6 +31,18 @@ _LIVES: tuple[tuple[float, tuple[str, ...]], ...] = (
 )
 """What happens to a customer, and to which share of them."""
 
+_CHANGES: Mapping[str, tuple[tuple[str, float], ...]] = {
+    "gone": (("created", 1.0),),
+    "there": (("updated", 0.7), ("stopped", 0.1), ("deleted", 0.2)),
+    "stopped": (("updated", 0.5), ("allowed", 0.5)),
+}
+"""What may happen to a customer who stands so, and how often.
+
+Who is stopped is never deleted: created anew before the deletion is sent, such a one stays stopped, on the safe side.
+"""
+
+_BECOMES: Mapping[str, str] = {"created": "there", "allowed": "there", "stopped": "stopped", "deleted": "gone"}
+
 
 @dataclass(frozen=True, slots=True)
 class Sent:
@@ -47,9 +60,22 @@ class Sent:
 
 def stream(customers: int, seed: int, begin: datetime) -> Iterator[Sent]:
     """Yield the webhooks of so many customers in the order of arrival; each happens a millisecond after the last."""
-    chance = random.Random(seed)
+    return _arriving(_lives(customers, seed, begin), random.Random(seed))
+
+
+def endless(customers: int, seed: int, run: str, now: Callable[[], datetime]) -> Iterator[Sent]:
+    """Yield webhooks about these customers without end, in the order of arrival; each happens when it is made.
+
+    A customer who is not there is created; one who is there is updated, stopped, deleted or, once stopped, allowed
+    again (`_CHANGES`). `run` is in every webhook's id, so that a second run with the same seed repeats none of them.
+    """
+    return _arriving(_changes(customers, seed, run, now), random.Random(seed))
+
+
+def _arriving(webhooks: Iterable[Sent], chance: random.Random) -> Iterator[Sent]:
+    """Yield webhooks as they happened, but for those that are repeated or come late."""
     late: list[tuple[int, Sent]] = []
-    for number, webhook in enumerate(_lives(customers, seed, begin)):
+    for number, webhook in enumerate(webhooks):
         while late and late[0][0] <= number:
             yield late.pop(0)[1]
         if chance.random() < LATE_SHARE:
@@ -84,6 +110,21 @@ def _lives(customers: int, seed: int, begin: datetime) -> Iterator[Sent]:
         yield Sent(f"demo_{number}_{step}", f"customer.{life[step]}", moment, customer.data())
         if step + 1 < len(life):
             waiting.append((number, customer, life, step + 1))
+
+
+def _changes(customers: int, seed: int, run: str, now: Callable[[], datetime]) -> Iterator[Sent]:
+    chance = random.Random(seed + 2)
+    everyone = list(generate(customers, seed))
+    states = ["gone"] * customers
+    for number in itertools.count(1):
+        place = chance.randrange(customers)
+        changes = _CHANGES[states[place]]
+        what = chance.choices([change for change, _ in changes], [share for _, share in changes])[0]
+        if what == "updated":
+            everyone[place] = replace(everyone[place], plan=chance.choice(tuple(PLANS)))
+        else:
+            states[place] = _BECOMES[what]
+        yield Sent(f"{run}_{number}", f"customer.{what}", now(), everyone[place].data())
 
 
 @dataclass(slots=True)

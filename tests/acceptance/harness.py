@@ -22,7 +22,7 @@ import asyncpg
 import relay
 from relay.demo.sim_server import Sim
 from relay.demo.traffic import Sent
-from tests.acceptance.processes import ENDS_WITHIN_S, Done, Relay, free_port, relay_command, until
+from tests.acceptance.processes import ENDS_WITHIN_S, Done, Listening, Relay, free_port, relay_command, until
 from tests.acceptance.settings_file import PASSWORD, toml
 
 ROOT = Path(relay.__file__).resolve().parent.parent
@@ -119,12 +119,14 @@ class World:
 
     # -- what relay is sent ------------------------------------------------------------------------------------------
 
-    async def post(self, relay: Relay, path: str, message_id: str, body: bytes) -> tuple[int, Mapping[str, str], bytes]:
+    async def post(
+        self, relay: Listening, path: str, message_id: str, body: bytes
+    ) -> tuple[int, Mapping[str, str], bytes]:
         """Post signed bytes once; returns status, headers and body."""
         async with self.session.post(relay.url + path, data=body, headers=signed(message_id, body)) as response:
             return response.status, response.headers, await response.read()
 
-    async def post_many(self, relay: Relay, source: str, webhooks: Iterable[Sent]) -> dict[str, Any]:
+    async def post_many(self, relay: Listening, source: str, webhooks: Iterable[Sent]) -> dict[str, Any]:
         """Post webhooks in one request; returns the answer's members. Fails unless all are taken."""
         lines = [json.dumps({"id": w.message_id, **w.body()}, ensure_ascii=False) for w in webhooks]
         body = f"[{','.join(lines)}]".encode()
@@ -135,7 +137,7 @@ class World:
         assert members["refused"] == 0, members
         return members
 
-    async def api(self, relay: Relay, method: str, path: str) -> Any:  # noqa: ANN401 - JSON
+    async def api(self, relay: Listening, method: str, path: str) -> Any:  # noqa: ANN401 - JSON
         """Call the status API as an operator; returns its JSON. Fails on an error."""
         headers = {"Authorization": f"Bearer {TOKEN}"}
         async with self.session.request(method, relay.url + path, headers=headers) as response:

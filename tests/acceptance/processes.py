@@ -10,7 +10,7 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import aiohttp
 
@@ -27,6 +27,12 @@ class Done:
     code: int
     out: str
     err: str
+
+
+class Listening(Protocol):
+    """A relay that can be posted to, whatever it runs in."""
+
+    url: str
 
 
 class Relay:

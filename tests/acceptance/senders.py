@@ -12,7 +12,7 @@ import aiohttp
 
 from relay.demo.traffic import Sent
 from tests.acceptance.harness import World
-from tests.acceptance.processes import Relay
+from tests.acceptance.processes import Listening
 
 
 def body(webhook: Sent) -> bytes:
@@ -37,7 +37,7 @@ class Sender:
     got a 202, `attempts` all requests in the order in which they were answered.
     """
 
-    def __init__(self, world: World, *relays: Relay) -> None:
+    def __init__(self, world: World, *relays: Listening) -> None:
         self.attempts: list[Attempt] = []
         self.acknowledged: set[str] = set()
         self._world = world
