@@ -1,0 +1,1 @@
+"""Tests of what operators look at: dashboards and alerts, in a real Prometheus that scrapes a real relay."""
