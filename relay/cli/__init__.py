@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from relay import __version__, app, log, receive, send
-from relay.cli import checking, preview, vendor_errors
+from relay.cli import batches, checking, lanes, preview, vendor_errors, webhooks
+from relay.cli.operating import add_json
+from relay.demo import command as demo
 from relay.errors import FieldError, RelayError, SettingsError, Unavailable
 from relay.flush import login_plans
 from relay.migrate import migrate
@@ -26,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a command and exit with its code."""
     log.configure("warning")
     log.guard()
-    options = _parser().parse_args(arguments)
+    options = make_parser().parse_args(arguments)
     sys.exit(run(options))
 
 
@@ -48,7 +50,8 @@ def run(options: argparse.Namespace) -> int:
         return EXIT_WRONG
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Make what understands the commands; each option set has `run`."""
     parser = argparse.ArgumentParser(prog="relay", description="Customer webhooks in, vendor CSV uploads out.")
     parser.add_argument("--version", action="version", version=f"relay {__version__}")
     commands = parser.add_subparsers(required=True, metavar="command")
@@ -70,12 +73,30 @@ def _parser() -> argparse.ArgumentParser:
     vendor_errors.add_arguments(
         command("vendor-errors", vendor_errors.run, "List, export or delete the vendor's records of failed lines.")
     )
-    _add_demo(
-        command("demo", _demo, "Show relay at work: Postgres, three simulated vendors, and a stream of webhooks.")
+    demo.add_arguments(
+        command("demo", demo.run, "Show relay at work: Postgres, three simulated vendors, and a stream of webhooks.")
     )
+    _add_operating(command)
     token = command("token", _token, "Make a token for the status API: the token, and what the settings hold of it.")
     token.add_argument("new", choices=["new"], help="the only thing to do with a token")
     return parser
+
+
+def _add_operating(command: Callable[[str, Callable[[argparse.Namespace], int], str], argparse.ArgumentParser]) -> None:
+    """Add what operators look at and press where there is no browser."""
+    add_json(command("lanes", lanes.lanes, "Tell how every login stands: what it waits for, and what is late."))
+    lanes.add_pause(
+        command("pause", lanes.pause, "Pause a login: nothing more goes up there; webhooks are still taken.")
+    )
+    lanes.add_login(command("resume", lanes.resume, "Let a login go on at once, whatever it paused or waited for."))
+    lanes.add_login(command("flush", lanes.flush, "Make everything due that waits at a login now."))
+    batches.add_batches(command("batches", batches.batches, "List batches, the newest first."))
+    batches.add_batch(command("batch", batches.batch, "Tell a batch with its uploads, or its refused lines."))
+    batches.add_act(command("retry", batches.retry, "Append a batch's dead letters again, as they were."))
+    batches.add_act(command("dismiss", batches.dismiss, "Count a batch's dead letters no more."))
+    webhooks.add_arguments(
+        command("webhook", webhooks.run, "Tell what became of a webhook, and why it is not delivered.")
+    )
 
 
 def _serve(_: argparse.Namespace) -> int:
@@ -140,20 +161,3 @@ def _token(_: argparse.Namespace) -> int:
     print(f"token:  {token}")
     print(f'sha256 = "{hashlib.sha256(token.encode()).hexdigest()}"')
     return 0
-
-
-def _add_demo(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--once", action="store_true", help="end by itself; exit code 1 if any reader list is not right"
-    )
-    parser.add_argument("--customers", type=int, default=500, metavar="N", help="customers to generate (default 500)")
-    parser.add_argument("--seed", type=int, default=1, metavar="N", help="generate other customers (default 1)")
-
-
-def _demo(options: argparse.Namespace) -> int:
-    try:
-        from relay.demo import run as demo  # noqa: PLC0415 (needs what only the development extra installs)
-    except ImportError as error:
-        raise RelayError(f"`relay demo` needs the development extra: pip install 'relay[dev]' ({error.name})") from None
-    log.configure("warning")
-    return asyncio.run(demo.demo(customers=options.customers, seed=options.seed, once=options.once))

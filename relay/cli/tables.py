@@ -3,7 +3,7 @@
 import json
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 from rich.box import SIMPLE
 from rich.console import Console
@@ -23,8 +23,23 @@ def visible(text: str) -> str:
 
 def print_json(told: object) -> None:
     """Print a value as JSON, Japanese as it is, and nothing in it that a terminal would obey."""
+    print(_json(told))
+
+
+async def print_pages(name: str, pages: AsyncIterator[Sequence[object]]) -> None:
+    """Print pages of entries as they come, as the one page of JSON that they would make together."""
+    print(f'{{"{name}": [', end="")
+    between = "\n"
+    async for entries in pages:
+        for entry in entries:
+            print(f"{between}{_json(entry)}", end="")
+            between = ",\n"
+    print('\n], "next": null}')
+
+
+def _json(told: object) -> str:
     text = json.dumps(told, ensure_ascii=False, indent=2)
-    print("\n".join(_CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", line) for line in text.split("\n")))
+    return "\n".join(_CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", line) for line in text.split("\n"))
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Mapping[str, object]]) -> None:

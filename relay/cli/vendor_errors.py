@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from relay.cli.operating import agreed, operator
 from relay.cli.tables import print_json, print_table, visible
 from relay.client import Client
 from relay.errors import RelayError
@@ -19,10 +20,12 @@ from relay.flush.records import Asks
 from relay.metrics import Metrics
 from relay.settings import Login, Settings, database_url, load
 from relay.spool import Spool
-from relay.store import Store, TakenRecord
+from relay.store import Act, Store, TakenRecord
 from relay.vendors.bme_records import DELETE_ERROR, KINDS, ErrorRecord, Failed, keeps_records
 
 COLUMNS = ("type", "date", "count", "taken over", "upload")
+
+_WORDS = {kind: "deletion" if kind == DELETE_ERROR else "registration" for kind in KINDS.values()}
 
 Answer = TypeVar("Answer")
 
@@ -46,9 +49,9 @@ def run(options: argparse.Namespace) -> int:
     settings = load(Path(os.environ.get("RELAY_CONFIG") or "relay.toml"), os.environ)
     login = _login(settings, options.account)
     if options.export:
-        asyncio.run(_export(login, *_named(options.export), to=options.to))
+        asyncio.run(_export(login, options.account, *_named(options.export), to=options.to))
     elif options.delete:
-        asyncio.run(_delete(login, *_named(options.delete), sure=options.yes))
+        asyncio.run(_delete(login, options.account, *_named(options.delete), sure=options.yes))
     else:
         _print(*asyncio.run(_list(login)), as_json=options.json)
     return 0
@@ -82,6 +85,15 @@ class _Asking:
     login: Login
     asks: Asks
     store: Store | None
+
+    @asynccontextmanager
+    async def acting(self, act: Act) -> AsyncIterator[None]:
+        """Put what is done into the audit record, where there is a database; where it cannot be, nothing is done."""
+        if self.store is None:
+            yield
+            return
+        async with self.store.acting(operator(), act):
+            yield
 
     async def of(self, answer: Awaitable[Answer | Failed]) -> Answer:
         """Wait for an answer; raises RelayError where there is none of use."""
@@ -146,8 +158,9 @@ def _told(record: ErrorRecord, taken: dict[tuple[str, str], TakenRecord] | None)
 # -- exporting -------------------------------------------------------------------------------------------------------
 
 
-async def _export(login: Login, kind: str, date: str, *, to: Path | None) -> None:
-    async with _asking(login) as asking:
+async def _export(login: Login, account: str, kind: str, date: str, *, to: Path | None) -> None:
+    act = Act("download", login=login.name, account=account, detail=f"the vendor's {_WORDS[kind]} record")
+    async with _asking(login) as asking, asking.acting(act):
         table, body = await asking.of(records.export(asking.asks, login, kind, date))
     if to is None:
         shown = visible if sys.stdout.isatty() else str  # a terminal obeys what is in it, a pipe takes it as it is
@@ -177,21 +190,24 @@ def _write_new(path: Path, body: bytes) -> None:
 # -- deleting --------------------------------------------------------------------------------------------------------
 
 
-async def _delete(login: Login, kind: str, date: str, *, sure: bool) -> None:
+async def _delete(login: Login, account: str, kind: str, date: str, *, sure: bool) -> None:
     """Delete one record, after asking."""
     async with _asking(login) as asking:
         listed = await asking.of(records.search(asking.asks, login))
         there = [one for one in listed.records if (one.kind, one.date) == (kind, date)]
         if len(there) != 1:
             raise RelayError(f"the vendor has {len(there)} records of that type and time")
-        told = f"the {'deletion' if kind == DELETE_ERROR else 'registration'} record of {date}, {there[0].count} lines"
-        if not sure and not _agreed(f"Delete {told} at {login.vendor}? "):
+        told = f"the {_WORDS[kind]} record of {date}, {there[0].count} lines"
+        if not sure and not _agreed(f"Delete {told} at {login.vendor}?"):
             raise RelayError("nothing was deleted")
-        await asking.of(records.delete(asking.asks, login, there[0]))
+        detail = f"the vendor's {_WORDS[kind]} record of {date if there[0].at else '?'}"  # undocumented: any text
+        act = Act("delete_records", login=login.name, account=account, events=there[0].count, detail=detail)
+        async with asking.acting(act):
+            await asking.of(records.delete(asking.asks, login, there[0]))
     print(f"deleted {told}")
 
 
 def _agreed(question: str) -> bool:
     if not sys.stdin.isatty():
         raise RelayError("without a terminal to ask on, --delete needs --yes")
-    return input(f"{question}[y/N] ").strip().lower() in ("y", "yes")
+    return agreed(question)

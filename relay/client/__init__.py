@@ -16,6 +16,7 @@ through.
 """
 
 import asyncio
+import ssl
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
@@ -93,11 +94,16 @@ class Client:
         *,
         token_clock: Callable[[], float] = time.monotonic,
         host_clock: Callable[[], float] = time.monotonic,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
-        """`logins` are those of the settings: how many a host serves decides what a failure there means."""
+        """`logins` are those of the settings: how many a host serves decides what a failure there means.
+
+        `tls` says whom to trust; by default it is whom the system trusts.
+        """
         self._metrics = metrics
         self._spool = spool
         self._session: aiohttp.ClientSession | None = None
+        self._tls = tls
         self._large = asyncio.Lock()
         self._hosts = Hosts(metrics, logins, clock=host_clock)
         self._tokens = Tokens(metrics, self._call, clock=token_clock)
@@ -259,7 +265,7 @@ class Client:
                 Unknown(reason) if sent else Transient(reason), None, sent, "", body is not None and body.whole
             )
         finally:
-            self._metrics.upload_seconds.labels(job.login.vendor).observe(time.monotonic() - started)
+            self._metrics.stage_seconds.labels("upload", job.login.vendor).observe(time.monotonic() - started)
         if not isinstance(answer, Reply):
             if not body.broken:  # which is the spooled file's fault
                 visit.unanswered(sent=body.sent > 0)
@@ -312,5 +318,5 @@ class Client:
 
     def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None:
-            self._session = open_session()
+            self._session = open_session(self._hosts.certified, self._tls)
         return self._session

@@ -28,7 +28,11 @@ class HostState:
 
 def host_of(login: Login) -> str:
     """Name a login's host: scheme, name and, where it is not the scheme's own, port of its base URL."""
-    parts = urlsplit(login.base_url)
+    return _host(login.base_url)
+
+
+def _host(url: str) -> str:
+    parts = urlsplit(url)
     name = parts.hostname or ""
     name = f"[{name}]" if ":" in name else name
     port = "" if parts.port in (None, _PORTS.get(parts.scheme)) else f":{parts.port}"
@@ -77,6 +81,11 @@ class Hosts:
     def give_back(self, login: Login) -> None:
         """Say that a login which may try has nothing to send; see `Breaker.give_back`."""
         self._breaker(login).give_back(login.name, self._clock())
+
+    def certified(self, url: str, expires_at: float) -> None:
+        """Tell when the certificate expires that a host has shown, in seconds of the world's clock."""
+        left = self._metrics.certificate_expiry.labels(_host(url))
+        left.set_function(lambda: expires_at - time.time())  # which goes on between uploads
 
     @contextmanager
     def visit(self, login: Login, subject: str) -> Iterator[Visit | Busy]:

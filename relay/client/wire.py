@@ -10,6 +10,8 @@ from typing import Final
 from urllib.parse import urlsplit
 
 import aiohttp
+from aiohttp.connector import Connection
+from aiohttp.tracing import Trace
 from yarl import URL
 
 from relay import __version__
@@ -29,13 +31,39 @@ UNREACHED: Final = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError
 """Which of that means that nothing was sent: no name, no connection, no TLS."""
 
 
-def open_session() -> aiohttp.ClientSession:
+Certified = Callable[[str, float], None]
+"""Is told the URL of each connection with TLS, and when the certificate there expires, by the world's clock."""
+
+
+class Connector(aiohttp.TCPConnector):
+    """Makes connections, each for one request, and tells what certificates it meets."""
+
+    def __init__(self, certified: Certified, tls: ssl.SSLContext | None) -> None:
+        super().__init__(force_close=True, limit=0, ssl=True if tls is None else tls)  # the lanes are the limit
+        self._certified = certified
+
+    async def connect(
+        self,
+        req: aiohttp.ClientRequest,
+        traces: list[Trace],
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 (aiohttp's)
+    ) -> Connection:
+        """Connect as aiohttp does."""
+        connection = await super().connect(req, traces, timeout)
+        certificate = connection.transport and connection.transport.get_extra_info("peercert")
+        if certificate and "notAfter" in certificate:
+            self._certified(str(req.url), ssl.cert_time_to_seconds(certificate["notAfter"]))
+        return connection
+
+
+def open_session(certified: Certified, tls: ssl.SSLContext | None = None) -> aiohttp.ClientSession:
     """Open a session: no cookies, no proxy or credentials from the environment, no connection used twice.
 
     A vendor may close an idle connection at the moment in which it is used again, which would read as `Unknown`.
+    `tls` says whom to trust; by default it is whom the system trusts.
     """
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(force_close=True, limit=0),  # the lanes are the limit
+        connector=Connector(certified, tls),
         cookie_jar=aiohttp.DummyCookieJar(),
         headers={"User-Agent": f"relay/{__version__}", "Accept-Encoding": "identity"},
         trust_env=False,

@@ -14,6 +14,8 @@ from relay.flush.checking import CHECKS_PER_ROUND, Checker
 from relay.flush.clearing import Clearing
 from relay.flush.lane import LaneWorker, Worked
 from relay.flush.plans import LoginPlan, login_plans
+from relay.flush.pruning import Pruner
+from relay.flush.recounting import Recounter
 from relay.flush.recovering import Recovering
 from relay.log import logger
 
@@ -24,6 +26,8 @@ __all__ = [
     "Flusher",
     "LaneWorker",
     "LoginPlan",
+    "Pruner",
+    "Recounter",
     "Recovering",
     "Worked",
     "login_plans",

@@ -11,6 +11,7 @@ from relay.client import Uploaded
 from relay.errors import LaneLost
 from relay.flush.checking import Checker
 from relay.flush.lease import Kept, boot_clock_s, keeping
+from relay.flush.measuring import staged
 from relay.flush.plans import LoginPlan
 from relay.flush.recovering import Recovering
 from relay.flush.sending import MayTry, Sender, Uploads, always
@@ -162,10 +163,13 @@ class LaneWorker:
     async def _cut(self, plan: LoginPlan, kept: Kept, target: Target, fence: int) -> Cut:
         present = plan.columns[target.account, target.operation]
         async with self.cuts:
-            cut = await self.store.cut(kept.lease, target, fence, lambda stored: present_header(stored, present))
-        self.metrics.superseded.labels(target.account).inc(cut.superseded)
+            with staged(self.metrics, "cut", plan.login.vendor):
+                cut = await self.store.cut(kept.lease, target, fence, lambda stored: present_header(stored, present))
+        self.metrics.superseded.labels(plan.login.vendor, target.operation).inc(cut.superseded)
         if cut.batch_id is not None:
             self.metrics.batches.labels(plan.login.vendor, target.operation, BatchState.READY).inc()
+        if cut.pending_s is not None:
+            self.metrics.stage_seconds.labels("pending", plan.login.vendor).observe(cut.pending_s)
         log.info(
             "cut",
             login=target.login,

@@ -28,6 +28,7 @@ from relay.client import Uploaded, UploadJob
 from relay.errors import Conflict, ConservationBroken, LaneLost, Unavailable
 from relay.events import Operation
 from relay.flush.lease import Kept
+from relay.flush.measuring import CONFIRMED, count_confirmed, count_settled, count_wait, staged
 from relay.flush.plans import LoginPlan
 from relay.flush.recovering import Later, Recovering
 from relay.log import logger
@@ -101,7 +102,7 @@ class Sender:
         if isinstance(found, Later):
             await self.store.postpone(kept.lease, batch, found.seconds)
             return ""
-        number = await self.store.begin_upload(kept.lease, batch, plan.login.calls_per_day)
+        number = await self._begun(plan, kept, batch)
         if number is None:
             return "quota"
         # What the record tells of the first upload without an answer is no echo of an earlier one.
@@ -111,10 +112,11 @@ class Sender:
 
     async def send(self, plan: LoginPlan, kept: Kept, batch: Manifest) -> str:
         """Spool, upload and settle a batch; return the outcome's name, or nothing where it has to wait as it is."""
-        file = await self._spooled(kept, batch)
+        with staged(self.metrics, "spool", plan.login.vendor):
+            file = await self._spooled(kept, batch)
         if not self.may_try(plan.login):
             return ""
-        number = await self.store.begin_upload(kept.lease, batch, plan.login.calls_per_day)
+        number = await self._begun(plan, kept, batch)
         if number is None:
             return "quota"  # counted down by another relay since; it is kept back the next time
         self.metrics.batches.labels(plan.login.vendor, batch.operation, BatchState.UPLOADING).inc()
@@ -129,6 +131,13 @@ class Sender:
             await self.settle(plan, kept, batch, number, Uploaded(Unknown(reason), None, 0, ""))
             raise
         return await self.settle(plan, kept, batch, number, uploaded)
+
+    async def _begun(self, plan: LoginPlan, kept: Kept, batch: Manifest) -> int | None:
+        """Begin an upload and return its number; None if the day's calls are spent."""
+        number = await self.store.begin_upload(kept.lease, batch, plan.login.calls_per_day)
+        if number is not None:
+            count_wait(self.metrics, plan.login.vendor, batch)
+        return number
 
     async def _spooled(self, kept: Kept, batch: Manifest) -> SpoolFile:
         """Find a batch's file intact on disk, or render it from the log: it must come out the same each time."""
@@ -169,8 +178,9 @@ class Sender:
         record = UploadRecord(
             name, outcome.reason, uploaded.http_status, uploaded.bytes_sent, uploaded.excerpt, uploaded.whole
         )
-        settled = await self._written(plan, kept, batch, number, record, settlement, taken)
-        self._count(plan, batch, name, settlement.state, settled)
+        with staged(self.metrics, "settle", plan.login.vendor):
+            settled = await self._written(plan, kept, batch, number, record, settlement, taken)
+        count_settled(self.metrics, plan.login.vendor, batch, name, settlement.state, settled)
         log.info(
             "upload_settled",
             login=batch.login,
@@ -189,6 +199,8 @@ class Sender:
         )
         if settlement.state not in OPEN:
             await self.spool.remove(file_name(batch.id))
+        if settlement.state in CONFIRMED:
+            await count_confirmed(self.store, self.metrics, plan.login.vendor, batch)
         return name
 
     async def _written(
@@ -230,14 +242,6 @@ class Sender:
                 raise
             tried = True
             await asyncio.sleep(SETTLE_AGAIN_S)
-
-    def _count(self, plan: LoginPlan, batch: Manifest, outcome: str, state: BatchState, settled: Settled) -> None:
-        vendor = plan.login.vendor
-        self.metrics.uploads.labels(vendor, outcome).inc()
-        self.metrics.batches.labels(vendor, batch.operation, state).inc()
-        self.metrics.rejections.labels(vendor, batch.operation).inc(settled.rejected)
-        for operation, count in settled.again.items():
-            self.metrics.events.labels(batch.account, operation).inc(count)
 
 
 def _with_echoes(plan: LoginPlan, batch: Manifest, outcome: Outcome) -> Outcome:

@@ -37,6 +37,9 @@ _TAGS = {
     "customers": "Webhooks and customers",
     "accounts": "Accounts and logins",
     "logins": "Accounts and logins",
+    "token": "Accounts and logins",
+    "acts": "Acts and history",
+    "history": "Acts and history",
 }
 
 
@@ -81,12 +84,16 @@ def _operation(endpoint: Endpoint[Any], schemas: Schemas) -> Json:
         "operationId": name,
         "tags": [_TAGS.get(endpoint.path.split("/")[2], "More")],
         "summary": summary[:1].upper() + summary[1:].rstrip("."),
-        "description": f"Needs a token with the scope `{endpoint.scope}`.\n{more}".rstrip(),
+        "description": f"{_needs(endpoint)}\n{more}".rstrip(),
         "security": [{"apiToken": []}],
         "parameters": in_path(endpoint.path) + in_query,
         **(_in_body(endpoint.asks, schemas) if endpoint.method != "GET" and endpoint.asks is not Nothing else {}),
         "responses": {"200": _success(endpoint, name, schemas), **_failures(endpoint)},
     }
+
+
+def _needs(endpoint: Endpoint[Any]) -> str:
+    return "Needs a token." if endpoint.scope is None else f"Needs a token with the scope `{endpoint.scope}`."
 
 
 def _in_query(asks: type[Asked], schemas: Schemas) -> list[Json]:
@@ -129,15 +136,16 @@ def _success(endpoint: Endpoint[Any], name: str, schemas: Schemas) -> Json:
 
 def _failures(endpoint: Endpoint[Any]) -> Json:
     asks_body = endpoint.method != "GET"
-    statuses = [401, 403, 422, 500, 503, *AT_THE_DOOR]
+    statuses = [401, 422, 500, 503, *AT_THE_DOOR]
     statuses += [404] if "{" in endpoint.path else []
     statuses += [409] if endpoint.conflicts else []
     statuses += [413, 415] if asks_body else []
     found: Json = {
         str(status): {"$ref": f"#/components/responses/{_KEY.format(status)}"} for status in sorted(statuses)
     }
-    found["403"] = {"$ref": f"#/components/responses/{_KEY.format(403)}-{endpoint.scope}"}
-    return found
+    if endpoint.scope is not None:
+        found["403"] = {"$ref": f"#/components/responses/{_KEY.format(403)}-{endpoint.scope}"}
+    return dict(sorted(found.items()))
 
 
 # -- errors ----------------------------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ _TAGS = {
     "Webhooks and customers": "What became of a webhook, and what happened to a customer.",
     "Batches": "Files of events: where they are, what the vendor said, and what to do about refused lines.",
     "Accounts and logins": "What waits where, and since when; logins are flushed, paused and resumed.",
+    "Acts and history": "What operators did, and what the last hours brought.",
     "This document": "For people and for programs. It needs no token and tells nothing of the settings.",
 }
 

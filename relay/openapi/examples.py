@@ -236,6 +236,7 @@ EXAMPLES: Mapping[type[BaseModel], Mapping[str, BaseModel]] = {
                     headers=["E-Mail", "氏名", "生年月日"],
                     pending=12,
                     oldest_unsettled=answers.OldestUnsettled(opt_out_s=None, data_s=23.5),
+                    flush_after=answers.FlushAfter(opt_out_s=10, data_s=60),
                     dead_letters=1,
                     cursors=[_CURSOR],
                     check=answers.Check(
@@ -253,6 +254,68 @@ EXAMPLES: Mapping[type[BaseModel], Mapping[str, BaseModel]] = {
             ]
         )
     },
+    answers.ActsPage: {
+        "A pause, and a look at refused lines": answers.ActsPage(
+            acts=[
+                answers.Act(
+                    id=87,
+                    at=NOON + timedelta(minutes=4),
+                    who="oncall",
+                    through="api",
+                    act="pause",
+                    login="blast",
+                    account=None,
+                    batch=None,
+                    source=None,
+                    webhook_id=None,
+                    events=None,
+                    detail="配信設定の見直しのため",
+                ),
+                answers.Act(
+                    id=86,
+                    at=NOON + timedelta(minutes=2),
+                    who="oncall",
+                    through="api",
+                    act="see_rejections",
+                    login="blast",
+                    account="newsletter",
+                    batch=4711,
+                    source=None,
+                    webhook_id=None,
+                    events=1,
+                    detail="",
+                ),
+            ],
+            next=None,
+        )
+    },
+    answers.History: {
+        "Two of the last bins": answers.History(
+            account="newsletter",
+            bin_s=300,
+            bins=[
+                answers.Bin(
+                    from_=NOON,
+                    to=NOON + timedelta(minutes=5),
+                    received=1250,
+                    delivered=1199,
+                    accepted=0,
+                    rejected=1,
+                    complete=True,
+                ),
+                answers.Bin(
+                    from_=NOON + timedelta(minutes=5),
+                    to=NOON + timedelta(minutes=10),
+                    received=12,
+                    delivered=0,
+                    accepted=0,
+                    rejected=0,
+                    complete=False,
+                ),
+            ],
+        )
+    },
+    answers.Token: {"Who is on call": answers.Token(name="oncall", scopes=["operate", "pii", "read"])},
     answers.Preview: {
         "Opt-outs that are due, and data that waits for more": answers.Preview(
             account="shop",
@@ -362,6 +425,11 @@ PARAMETERS: Mapping[str, object] = {
     "source": "crm",
     "webhook_id": "msg_2YdQ8s",
     "webhook-id": "msg_2YdQ8s",
+    "batch": 4711,
+    "who": "oncall",
+    "act": "pause",
+    "hours": 6,
+    "messages": True,
 }
 """An example of each parameter, by name."""
 

@@ -137,7 +137,7 @@ class Appender:
         self._metrics.append_size.observe(len(once.events))
         appended = await self._log.append(once.events)
         for (account, operation), count in once.new(appended).items():
-            self._metrics.events.labels(account, operation).inc(count)
+            self._metrics.events.labels(self._metrics.vendor(account), operation).inc(count)
         return list(once.answers(appended))
 
     async def _write_followed(self, webhooks: Sequence[Followed]) -> list[Became]:
@@ -145,7 +145,7 @@ class Appender:
         new = Counter(event for one in became for event in one.appended)
         self._metrics.append_size.observe(new.total())
         for (account, operation), count in new.items():
-            self._metrics.events.labels(account, operation).inc(count)
+            self._metrics.events.labels(self._metrics.vendor(account), operation).inc(count)
         return became
 
 

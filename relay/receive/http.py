@@ -10,6 +10,7 @@ by index, counted from 0; if it refuses all, 422 with the same list. All that it
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from time import perf_counter
 
 from aiohttp import web
 
@@ -71,6 +72,7 @@ class Receiver:
     async def _answer(
         self, request: web.Request, more_types: frozenset[str], bytes_max: int, take: Taker
     ) -> web.Response:
+        came = perf_counter()
         entrance = self._admission.named(request.match_info["source"])
         try:
             self._admission.knock(request)
@@ -91,6 +93,8 @@ class Receiver:
         except Exception:
             _count(entrance, "error")
             raise
+        finally:
+            self._metrics.webhook_seconds.observe(perf_counter() - came)
 
     def _note(self, entrance: Entrance | None, error: RelayError) -> None:
         """Count the limit that a request met, and an opt-out that could not even be read."""

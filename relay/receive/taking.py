@@ -123,7 +123,7 @@ class Taking:
     def _count_replaced(self, replaced: Mapping[str, int]) -> None:
         for account, characters in replaced.items():
             if characters:
-                self._metrics.replaced_characters.labels(account).inc(characters)
+                self._metrics.replaced_characters.labels(self._metrics.vendor(account)).inc(characters)
 
 
 def _mapping(entrance: Entrance) -> Mapping_:

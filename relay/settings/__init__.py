@@ -20,6 +20,7 @@ from relay.settings.logins import (
     LoginBase,
     LoginModel,
 )
+from relay.settings.secret_files import secret_files
 from relay.settings.sources import BodySignature, Network, Place, Plain, Source, unmapped
 
 __all__ = [
@@ -53,5 +54,6 @@ __all__ = [
     "load",
     "plain_path",
     "process",
+    "secret_files",
     "unmapped",
 ]

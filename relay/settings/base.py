@@ -15,12 +15,13 @@ _PATH = re.compile(r"\.{0,2}(?:/[a-z0-9._-]{1,100}){1,20}")
 
 
 class Secret:
-    """A secret string: `value` is the text, its repr tells nothing."""
+    """A secret string: `value` is the text, its repr tells nothing. `path` is the file it was read from, if any."""
 
-    __slots__ = ("value",)
+    __slots__ = ("path", "value")
 
-    def __init__(self, value: str) -> None:
+    def __init__(self, value: str, path: Path | None = None) -> None:
         self.value = value
+        self.path = path
 
     def __repr__(self) -> str:
         return "<secret>"
@@ -45,33 +46,34 @@ class Secret:
     def _resolve(cls, given: object, info: core_schema.ValidationInfo) -> "Secret":
         if isinstance(given, Secret):
             return given
-        text = cls._look_up(given, (info.context or {}).get("env", {})).rstrip("\r\n")
+        text, path = cls._look_up(given, (info.context or {}).get("env", {}))
+        text = text.rstrip("\r\n")
         if text.strip() and text != text.strip():  # which no header brings, so that nothing would ever fit
             raise ValueError("a secret may not begin or end with white space")
-        return cls.whole(text)
+        return cls.whole(text, path)
 
     @classmethod
-    def whole(cls, text: str) -> "Secret":
+    def whole(cls, text: str, path: Path | None = None) -> "Secret":
         """Take a text with the white space at its ends; raises ValueError where there is nothing else, or no UTF-8."""
         if not text.strip():
             raise ValueError("a secret may not be empty")
         if _SURROGATE.search(text):  # an environment's bytes that are no UTF-8
             raise ValueError("a secret must be UTF-8")
-        return cls(text)
+        return cls(text, path)
 
     @staticmethod
-    def _look_up(given: object, env: Mapping[str, str]) -> str:
+    def _look_up(given: object, env: Mapping[str, str]) -> tuple[str, Path | None]:
         match given:
             case str():
-                return given
+                return given, None
             case {"env": str(name), **rest} if not rest:
                 if name not in env:  # which may be the secret itself, put in the wrong place
                     told = name if _VARIABLE.fullmatch(name) else "of this name"
                     raise ValueError(f"the environment has no variable {told}")
-                return env[name]
+                return env[name], None
             case {"file": str(name), **rest} if not rest:
                 try:
-                    return Path(name).read_text(encoding="utf-8")
+                    return Path(name).read_text(encoding="utf-8"), Path(name)
                 except (OSError, ValueError) as error:
                     told = name if _PATH.fullmatch(name) else "of this name"
                     raise ValueError(f"cannot read the file {told}: {type(error).__name__}") from None

@@ -78,6 +78,19 @@ def _roles(given: object) -> object:
 
 Roles = Annotated[frozenset[Role], BeforeValidator(_roles), Field(min_length=1)]
 
+RETENTION_DAYS_MIN = 7
+"""Senders repeat for days, and a webhook's id is recognised only while its event is in the log."""
+
+
+def _for_ever_or_long_enough(days: int) -> int:
+    if 0 < days < RETENTION_DAYS_MIN:
+        raise ValueError(
+            f"should be 0 (for ever) or {RETENTION_DAYS_MIN} or more: senders repeat for days, and a webhook's id is "
+            "recognised only while its event is in the log"
+        )
+    return days
+
+
 Proxies = Annotated[tuple[Network, ...], BeforeValidator(_split), AfterValidator(_not_everywhere)]
 
 
@@ -129,6 +142,8 @@ class Process(Database):
     nesting_max: int = Field(default=64, ge=2, le=500)
     string_characters_max: int = Field(default=100_000, ge=1_000, le=100_000_000)
     waiting_events_max: int = Field(default=20_000, ge=100, le=10_000_000)
+    metrics_accounts_max: int = Field(default=200, ge=0, le=10_000)
+    retention_days: Annotated[int, AfterValidator(_for_ever_or_long_enough)] = Field(default=0, ge=0, le=3_650)
 
     @field_validator("secret_key")
     @classmethod

@@ -7,10 +7,12 @@ Moments are ISO 8601 in UTC, names that end in `_s` seconds from now by Postgres
 from datetime import datetime
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from relay.batches import BatchState
 from relay.events import Added, EventState, Operation
+from relay.settings import Scope
+from relay.store import ActName, Through
 
 
 class Answer(BaseModel):
@@ -321,6 +323,13 @@ class OldestUnsettled(Answer):
     data_s: float | None
 
 
+class FlushAfter(Answer):
+    """How long in seconds opt-outs and other events may wait for more before a file is cut of them."""
+
+    opt_out_s: float
+    data_s: float
+
+
 class Cursor(Answer):
     """How far an operation has been cut, and the limits of its next file.
 
@@ -378,6 +387,7 @@ class Account(Answer):
     headers: list[str]
     pending: int
     oldest_unsettled: OldestUnsettled
+    flush_after: FlushAfter
     dead_letters: int
     cursors: list[Cursor]
     check: Check | None = None
@@ -484,6 +494,79 @@ class Logins(Answer):
     """All logins of the settings."""
 
     logins: list[Login]
+
+
+# -- acts and history -----------------------------------------------------------------------------------------------
+
+
+class Act(Answer):
+    """What an operator did: who (a token's name, or the user who gave a command), when, and to what.
+
+    `flush`, `pause` and `resume` are of a login; `retry`, `dismiss` and `report` of a batch, with its account and
+    login; `dismiss` also of a webhook that waits for an address; `delete_records` of an account's records at the
+    vendor. `download`, `search` and `see_rejections` are looks at customers' data. `events` says how many it concerned
+    or found, where that can be said. Nothing in it is a customer's: of a search it does not tell whom it was for.
+    """
+
+    id: int
+    at: datetime
+    who: str
+    through: Through
+    act: ActName
+    login: str | None
+    account: str | None
+    batch: int | None
+    source: str | None
+    webhook_id: str | None
+    events: int | None
+    detail: str
+
+
+class ActsPage(Answer):
+    """What operators did, the newest first. `next` is the next page's `after`; null at the end."""
+
+    acts: list[Act]
+    next: int | None
+
+
+class Bin(Answer):
+    """What happened from one moment up to, and without, another.
+
+    `received` are events, one for each account of a webhook, by the moment of their receipt; what relay appends again
+    is not counted. `delivered`, `accepted` and `rejected` are lines of the files that ended then, those appended again
+    included: confirmed by the vendor, taken without a word about the lines, and refused. Not `complete`: more may come.
+    """
+
+    model_config = ConfigDict(frozen=True, from_attributes=True, serialize_by_alias=True)
+
+    from_: datetime = Field(serialization_alias="from")
+    to: datetime
+    received: int
+    delivered: int
+    accepted: int
+    rejected: int
+    complete: bool
+
+
+class History(Answer):
+    """What was received and what ended over the last hours, the oldest first, in bins of `bin_s` seconds each.
+
+    Of one account, or of all (null), those that the settings no longer name included. The last bin has not ended yet.
+    """
+
+    account: str | None
+    bin_s: int
+    bins: list[Bin]
+
+
+# -- who asks --------------------------------------------------------------------------------------------------------
+
+
+class Token(Answer):
+    """The token that this is asked with: its name in the settings, and what it may do."""
+
+    name: str
+    scopes: list[Scope]
 
 
 # -- previews --------------------------------------------------------------------------------------------------------

@@ -24,12 +24,19 @@ from relay.batches import BatchState
 from relay.errors import FieldError, Invalid
 from relay.events import Operation
 from relay.settings import Name
+from relay.store import ActName
 
 PAGE_MAX = 500
 """Entries of one page: a few hundred kB at most."""
 
 DETAIL_CHARACTERS_MAX = 200
 """Why an operator pauses a lane fits into one line of a table."""
+
+WHO_CHARACTERS_MAX = 100
+"""Who acts has a name that fits into a column of a table."""
+
+HOURS_MAX = 48
+"""Yesterday beside today. What is older is a matter for Prometheus."""
 
 BODY_BYTES_MAX = 10_000
 """Many times the longest body that is asked for here."""
@@ -57,6 +64,14 @@ def _numeral(given: object) -> object:
     return given
 
 
+def _yes_or_no(given: object) -> object:
+    """Take the words that JSON has for it: pydantic would read `y` and `0` as well."""
+    if isinstance(given, str) and given not in ("true", "false"):
+        raise ValueError("expected true or false")
+    return given
+
+
+YesOrNo = Annotated[bool, BeforeValidator(_yes_or_no)]
 Id = Annotated[int, Field(ge=0, lt=2**63), BeforeValidator(_numeral)]
 Limit = Annotated[int, Field(ge=1, le=PAGE_MAX), BeforeValidator(_numeral)]
 
@@ -98,6 +113,51 @@ class RejectionsQuery(Asked):
 
     after: Id = 0
     """Go on behind this line: the `next` of the page before."""
+
+    messages: YesOrNo = True
+    """Whether to tell the vendor's messages; only with the scope `pii`."""
+
+
+class WebhookQuery(Asked):
+    """Whether to tell what vendors say about its lines."""
+
+    messages: YesOrNo = True
+    """Whether to tell the vendors' messages; only with the scope `pii`."""
+
+
+class ActsQuery(Asked):
+    """Which acts to list; `after` is a page's `next`."""
+
+    login: Name | None = None
+    """What was done at this login alone."""
+
+    account: Name | None = None
+    """What was done to this account's batches and records alone."""
+
+    batch: Id | None = None
+    """What was done to this batch alone."""
+
+    who: Annotated[str, StringConstraints(max_length=WHO_CHARACTERS_MAX, pattern=ONE_LINE.pattern)] | None = None
+    """What this token or user did alone."""
+
+    act: ActName | None = None
+    """Acts of this kind alone."""
+
+    limit: Limit = 100
+    """How many to tell at most."""
+
+    after: Id | None = None
+    """Go on behind this act: the `next` of the page before."""
+
+
+class HistoryQuery(Asked):
+    """Of which account, and how far back."""
+
+    account: Name | None = None
+    """What happened at this account alone."""
+
+    hours: Annotated[int, Field(ge=1, le=HOURS_MAX), BeforeValidator(_numeral)] = 6
+    """How many hours back."""
 
 
 def _whole(given: object) -> object:

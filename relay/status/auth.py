@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from relay.settings import ApiToken, Scope
+from relay.store import Operator
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +15,11 @@ class Caller:
 
     name: str
     scopes: frozenset[Scope]
+
+    @property
+    def operator(self) -> Operator:
+        """Who acts, for the audit record."""
+        return Operator(self.name, "api")
 
     @property
     def sees_customers(self) -> bool:

@@ -10,6 +10,7 @@ from relay.client import HostState
 from relay.events import Keys
 from relay.metrics import Metrics
 from relay.settings import Login, Settings
+from relay.status.remembering import Remembered
 from relay.status.why import CLOSED, Around
 from relay.store import Store, ToldCursor, ToldLane
 
@@ -32,6 +33,7 @@ class Context:
     wake: Callable[[], None]
     host: Callable[[Login], HostState] | None = None
     previews: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(PREVIEWS_MAX), repr=False)
+    remembered: Remembered = field(default_factory=Remembered, repr=False)
     fingerprints: dict[str, str] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:

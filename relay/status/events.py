@@ -5,18 +5,19 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from aiohttp import web
 
-from relay.events import origin
+from relay.events import RELAY_SOURCE, origin
 from relay.log import logger
 from relay.status import answers
-from relay.status.asked import CustomerSearch, Nothing
+from relay.status.acting import Missing, looked
+from relay.status.asked import CustomerSearch, WebhookQuery
 from relay.status.auth import Caller
 from relay.status.context import Context
 from relay.status.proof import Key, opt_outs, proof, word_of
-from relay.status.respond import json_of, not_found
+from relay.status.respond import json_of
 from relay.status.standing import order, standing
 from relay.status.unresolved import storable, unresolved_of
 from relay.status.why import Around, why_event
-from relay.store import FoundEvent, ToldEvent
+from relay.store import Act, FoundEvent, Operator, ToldEvent
 
 EVENTS_MAX = 1000
 """So many events of a customer are told for each account, those that occurred last."""
@@ -24,20 +25,29 @@ EVENTS_MAX = 1000
 log = logger(__name__)
 
 
-async def tell_webhook(context: Context, request: web.Request, caller: Caller, _: Nothing) -> web.Response:
+async def tell_webhook(context: Context, request: web.Request, caller: Caller, asked: WebhookQuery) -> web.Response:
     """`GET /v1/webhooks/{source}/{webhook_id}`: what became of it, by account, and why it is not delivered."""
     source, message_id = request.match_info["source"], request.match_info["webhook_id"]
+    by = caller.operator if caller.sees_customers and asked.messages else None
+    return json_of(await find_webhook(context, source, message_id, by))
+
+
+async def find_webhook(context: Context, source: str, message_id: str, by: Operator | None) -> answers.Webhook:
+    """Tell what became of a webhook, with vendors' messages only to an operator, who is noted. Raises Missing."""
     kept = storable(source, message_id)
     found = await context.store.find_webhook(source, message_id) if kept else []
     waiting = await context.store.find_unresolved(source, message_id) if kept else []
     if not found and not waiting:
-        raise not_found("There is no such webhook in the log.")
+        known = () if source in (*context.settings.sources, RELAY_SOURCE) else context.settings.sources
+        raise Missing("There is no such webhook in the log.", known)
     told = await context.store.tell_events(found)
     around = await context.around(event.account for event in told)
     told.sort(key=lambda event: (event.account, event.event_id))
-    events = _events(told, around, caller, await _proofs(context, told, around))
+    events = _events(told, around, await _proofs(context, told, around), messages=by is not None)
+    if by is not None and (seen := sum(event.message is not None for event in events)):
+        await looked(context, by, Act("see_rejections", source=source, message_id=message_id, events=seen))
     unresolved = [unresolved_of(one) for one in waiting]
-    return json_of(answers.Webhook(source=source, webhook_id=message_id, events=events, unresolved=unresolved))
+    return answers.Webhook(source=source, webhook_id=message_id, events=events, unresolved=unresolved)
 
 
 async def search_customer(
@@ -50,8 +60,9 @@ async def search_customer(
     truncated = any(count > EVENTS_MAX for count in Counter(event.account for event in latest).values())
     told = sorted(await context.store.tell_events([*words, *_first(latest)]), key=order)
     around = await context.around(event.account for event in told)
+    events = _events(told, around, await _proofs(context, told, around), messages=True)
+    await looked(context, caller.operator, Act("search", events=len(told)))
     log.info("customer_searched", events=len(told), token=caller.name)
-    events = _events(told, around, caller, await _proofs(context, told, around))
     return json_of(answers.Customer(standings=_standings(told, around), events=events, truncated=truncated))
 
 
@@ -86,18 +97,23 @@ async def _proofs(
 
 
 def _events(
-    told: Iterable[ToldEvent], around: Mapping[str, Around], caller: Caller, proofs: Mapping[Key, answers.Proof]
+    told: Iterable[ToldEvent], around: Mapping[str, Around], proofs: Mapping[Key, answers.Proof], *, messages: bool
 ) -> list[answers.Event]:
     """Tell events; the proof of an opt-out stands with the first that says it."""
     first = {word_of(event): event.event_id for event in reversed(list(told))}
     return [
-        _event(event, around, caller, proofs.get(word_of(event)) if first[word_of(event)] == event.event_id else None)
+        _event(
+            event,
+            around,
+            proofs.get(word_of(event)) if first[word_of(event)] == event.event_id else None,
+            messages=messages,
+        )
         for event in told
     ]
 
 
 def _event(
-    event: ToldEvent, around: Mapping[str, Around], caller: Caller, proven: answers.Proof | None
+    event: ToldEvent, around: Mapping[str, Around], proven: answers.Proof | None, *, messages: bool
 ) -> answers.Event:
     webhook_id, added = origin(event.message_id)
     return answers.Event(
@@ -114,7 +130,7 @@ def _event(
         uploaded_at=event.uploaded_at,
         settled_at=event.settled_at,
         line=event.line,
-        message=event.message if caller.sees_customers else None,
+        message=event.message if messages else None,
         superseded_by=event.superseded_by,
         retried_as=event.retried_as,
         again_of=event.again_of,

@@ -4,66 +4,85 @@ from collections.abc import Mapping, Sequence
 
 from aiohttp import web
 
-from relay import settings
+from relay import settings, vendors
 from relay.batches import BatchState
 from relay.client import host_of
 from relay.events import Operation
 from relay.log import logger
 from relay.status import answers
+from relay.status.acting import Missing, count
 from relay.status.asked import Nothing, Pause
 from relay.status.auth import Caller
 from relay.status.context import Context
 from relay.status.quota import quota
-from relay.status.respond import json_of, not_found
+from relay.status.respond import json_of
 from relay.status.why import why_later
-from relay.store import ToldCheck, ToldCursor, ToldLane, Unsettled
+from relay.store import ActName, Operator, ToldCheck, ToldCursor, ToldLane, Unsettled
 
 log = logger(__name__)
 
 
 async def list_accounts(context: Context, _request: web.Request, _: Caller, _asked: Nothing) -> web.Response:
     """`GET /v1/accounts`: what waits at each account, how old it is, and how far its cursors have come."""
+    return json_of(await find_accounts(context))
+
+
+async def find_accounts(context: Context) -> answers.Accounts:
+    """Tell all accounts of the settings."""
     names = list(context.settings.accounts)
     cursors = await context.store.tell_cursors(names)
     dead_letters = await context.store.tell_dead_letters(names)
     unsettled = {(u.account, u.operation): u for u in await context.store.tell_unsettled()}
     checks = await context.store.tell_checks(names)
     lanes = await context.store.tell_lanes(context.settings.logins)
-    return json_of(
-        answers.Accounts(
-            accounts=[
-                _account(
-                    context,
-                    account,
-                    [c for c in cursors if c.account == name],
-                    unsettled,
-                    dead_letters[name],
-                    checks.get(name),
-                    lanes.get(account.login),
-                )
-                for name, account in context.settings.accounts.items()
-            ]
-        )
+    return answers.Accounts(
+        accounts=[
+            _account(
+                context,
+                account,
+                [c for c in cursors if c.account == name],
+                unsettled,
+                dead_letters[name].total,
+                checks.get(name),
+                lanes.get(account.login),
+            )
+            for name, account in context.settings.accounts.items()
+        ]
     )
 
 
 async def list_logins(context: Context, _request: web.Request, _: Caller, _asked: Nothing) -> web.Response:
     """`GET /v1/logins`: each login and its lane: who works it, what it waits for, its quota."""
-    return json_of(answers.Logins(logins=await _logins(context, list(context.settings.logins))))
+    return json_of(await find_logins(context))
+
+
+async def find_logins(context: Context) -> answers.Logins:
+    """Tell all logins of the settings."""
+    return answers.Logins(logins=await _logins(context, list(context.settings.logins)))
 
 
 async def flush(context: Context, request: web.Request, caller: Caller, _: Nothing) -> web.Response:
     """`POST /v1/logins/{login}/flush`: everything that waits at a login now is due."""
-    login = _login_name(context, request)
-    await context.store.flush_lane(login)
-    return await _changed(context, login, caller, "lane_flushed")
+    return json_of(await flush_login(context, request.match_info["login"], caller.operator))
+
+
+async def flush_login(context: Context, login: str, by: Operator) -> answers.Login:
+    """Make everything that waits at a login now due. Raises Missing."""
+    _known(context, login)
+    await context.store.flush_lane(login, by)
+    return await _changed(context, login, by, "flush")
 
 
 async def pause(context: Context, request: web.Request, caller: Caller, asked: Pause) -> web.Response:
     """`POST /v1/logins/{login}/pause`: nothing more goes up until the login is resumed; an upload under way ends."""
-    login = _login_name(context, request)
-    await context.store.pause_lane(login, asked.reason)
-    return await _changed(context, login, caller, "lane_paused")
+    return json_of(await pause_login(context, request.match_info["login"], asked, caller.operator))
+
+
+async def pause_login(context: Context, login: str, asked: Pause, by: Operator) -> answers.Login:
+    """Pause a login. Raises Missing."""
+    _known(context, login)
+    await context.store.pause_lane(login, asked.reason, by)
+    return await _changed(context, login, by, "pause")
 
 
 async def resume(context: Context, request: web.Request, caller: Caller, _: Nothing) -> web.Response:
@@ -71,22 +90,29 @@ async def resume(context: Context, request: web.Request, caller: Caller, _: Noth
 
     Waits that outlast it are told in the answer: a vendor that may still be importing, and logins refused too often.
     """
-    login = _login_name(context, request)
-    await context.store.resume_lane(login)
-    return await _changed(context, login, caller, "lane_resumed")
+    return json_of(await resume_login(context, request.match_info["login"], caller.operator))
 
 
-async def _changed(context: Context, login: str, caller: Caller, event: str) -> web.Response:
-    log.info(event, login=login, token=caller.name)
+async def resume_login(context: Context, login: str, by: Operator) -> answers.Login:
+    """Let a login go on at once. Raises Missing."""
+    _known(context, login)
+    await context.store.resume_lane(login, by)
+    return await _changed(context, login, by, "resume")
+
+
+_LOGGED: Mapping[ActName, str] = {"flush": "lane_flushed", "pause": "lane_paused", "resume": "lane_resumed"}
+
+
+async def _changed(context: Context, login: str, by: Operator, act: ActName) -> answers.Login:
+    count(context, by, act)
+    log.info(_LOGGED[act], login=login, token=by.name)
     context.wake()
-    return json_of((await _logins(context, [login]))[0])
+    return (await _logins(context, [login]))[0]
 
 
-def _login_name(context: Context, request: web.Request) -> str:
-    name = request.match_info["login"]
-    if name not in context.settings.logins:
-        raise not_found("There is no such login in the settings.")
-    return name
+def _known(context: Context, login: str) -> None:
+    if login not in context.settings.logins:
+        raise Missing("There is no such login in the settings.", context.settings.logins)
 
 
 async def _logins(context: Context, names: Sequence[str]) -> list[answers.Login]:
@@ -162,6 +188,7 @@ def _account(
             opt_out_s=_oldest_s([entry for entry in own if entry.operation.opt_out]),
             data_s=_oldest_s([entry for entry in own if not entry.operation.opt_out]),
         ),
+        flush_after=_flush_after(login, account),
         dead_letters=dead_letters,
         cursors=[
             _cursor(
@@ -173,6 +200,15 @@ def _account(
             for cursor in cursors
         ],
         check=_check(context, account, check),
+    )
+
+
+def _flush_after(login: settings.Login, account: settings.Account) -> answers.FlushAfter:
+    """Tell the longest of each kind, as the metric does."""
+    after = {operation: vendors.flush_after_s(login, account, operation) for operation in login.operations}
+    return answers.FlushAfter(
+        opt_out_s=max(after_s for operation, after_s in after.items() if operation.opt_out),
+        data_s=max(after_s for operation, after_s in after.items() if not operation.opt_out),
     )
 
 

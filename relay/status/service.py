@@ -11,21 +11,25 @@ from relay.events import Keys
 from relay.log import logger
 from relay.metrics import Metrics
 from relay.settings import Login, Scope, Settings
-from relay.status import answers, batches, events, lanes, previewing, unresolved
+from relay.status import acts, answers, batches, events, history, lanes, previewing, token, unresolved
+from relay.status.acting import Missing
 from relay.status.asked import (
+    ActsQuery,
     Asked,
     BatchesQuery,
     CustomerSearch,
+    HistoryQuery,
     Nothing,
     Pause,
     RejectionsQuery,
     Report,
     UnresolvedQuery,
+    WebhookQuery,
     asked,
 )
 from relay.status.auth import Caller, Guard
 from relay.status.context import Context
-from relay.status.respond import lacks, nobody
+from relay.status.respond import lacks, nobody, not_found
 from relay.store import Store
 
 log = logger(__name__)
@@ -38,12 +42,13 @@ Act = Callable[[Context, web.Request, Caller, _Asks], Awaitable[web.StreamRespon
 class Endpoint(Generic[_Asks]):
     """One thing that can be asked: where, with which scope, with what, and what the answer is (None for a file).
 
-    A GET asks in its query, everything else in a JSON body. `conflicts`: it may not fit the present state (409).
+    Without a `scope` any token will do. A GET asks in its query, everything else in a JSON body. `conflicts`: it may
+    not fit the present state (409).
     """
 
     method: str
     path: str
-    scope: Scope
+    scope: Scope | None
     act: Act[_Asks]
     asks: type[_Asks]
     answer: type[answers.Answer] | None
@@ -66,7 +71,7 @@ ENDPOINTS: tuple[Endpoint[Any], ...] = (
     Endpoint("POST", f"{_BATCH}/retry", "operate", batches.retry, Nothing, answers.Changed, conflicts=True),
     Endpoint("POST", f"{_BATCH}/dismiss", "operate", batches.dismiss, Nothing, answers.Changed, conflicts=True),
     Endpoint("PUT", f"{_BATCH}/report", "operate", batches.report, Report, answers.Reported, conflicts=True),
-    Endpoint("GET", _WEBHOOK, "read", events.tell_webhook, Nothing, answers.Webhook),
+    Endpoint("GET", _WEBHOOK, "read", events.tell_webhook, WebhookQuery, answers.Webhook),
     Endpoint(
         "POST", f"{_WEBHOOK}/dismiss", "operate", unresolved.dismiss_webhook, Nothing, answers.Changed, conflicts=True
     ),
@@ -78,6 +83,9 @@ ENDPOINTS: tuple[Endpoint[Any], ...] = (
     Endpoint("POST", f"{_LOGIN}/flush", "operate", lanes.flush, Nothing, answers.Login),
     Endpoint("POST", f"{_LOGIN}/pause", "operate", lanes.pause, Pause, answers.Login),
     Endpoint("POST", f"{_LOGIN}/resume", "operate", lanes.resume, Nothing, answers.Login),
+    Endpoint("GET", "/v1/acts", "read", acts.list_acts, ActsQuery, answers.ActsPage),
+    Endpoint("GET", "/v1/history", "read", history.tell_history, HistoryQuery, answers.History),
+    Endpoint("GET", "/v1/token", None, token.tell_token, Nothing, answers.Token),
 )
 
 
@@ -113,10 +121,13 @@ def _route(endpoint: Endpoint[Any], guard: Guard, context: Context) -> web.Route
         if caller is None:
             log.warning("caller_unknown", method=endpoint.method, path=endpoint.path)
             return nobody()
-        if endpoint.scope not in caller.scopes:
+        if endpoint.scope is not None and endpoint.scope not in caller.scopes:
             log.warning("caller_refused", method=endpoint.method, path=endpoint.path, token=caller.name)
             return lacks(endpoint.scope)
-        return await endpoint.act(context, request, caller, await asked(request, endpoint.asks))
+        try:
+            return await endpoint.act(context, request, caller, await asked(request, endpoint.asks))
+        except Missing as error:
+            raise not_found(str(error)) from None
 
     # A HEAD of a file would render it for nothing.
     kwargs = {"allow_head": False} if endpoint.method == "GET" else {}

@@ -5,11 +5,12 @@ from aiohttp import web
 from relay.errors import Conflict
 from relay.log import logger
 from relay.status import answers
+from relay.status.acting import Missing, count
 from relay.status.asked import Nothing, UnresolvedQuery
 from relay.status.auth import Caller
 from relay.status.context import Context
 from relay.status.proof import proof_unresolved
-from relay.status.respond import json_of, not_found
+from relay.status.respond import json_of
 from relay.status.why import why_unresolved
 from relay.store import ToldUnresolved
 
@@ -34,10 +35,11 @@ async def dismiss_webhook(context: Context, request: web.Request, caller: Caller
     """
     source, message_id = request.match_info["source"], request.match_info["webhook_id"]
     if not storable(source, message_id) or not await context.store.find_unresolved(source, message_id):
-        raise not_found("There is no such webhook that waits for an address.")
-    dismissed = await context.store.dismiss_unresolved(source, message_id)
+        raise Missing("There is no such webhook that waits for an address.")
+    dismissed = await context.store.dismiss_unresolved(source, message_id, caller.operator)
     if not dismissed:
         raise Conflict("it is dismissed already")
+    count(context, caller.operator, "dismiss")
     log.info("unresolved_dismissed", source=source, events=dismissed, token=caller.name)
     return json_of(answers.Changed(events=dismissed))
 

@@ -132,7 +132,9 @@ async def _find_known(
 
 
 def _known(event: Event, known: dict[tuple[str, str], dict[str, tuple[int, bytes]]]) -> Appended:
-    accounts = known[event.unique_key[:2]]
+    accounts = known.get(event.unique_key[:2])
+    if accounts is None:  # it was known a moment ago: retention has deleted it since
+        raise Unavailable("pruned meanwhile")
     if any(digest != event.digest for _, digest in accounts.values()):
         return Appended(0, "conflict")
     if event.account not in accounts:

@@ -6,7 +6,7 @@ its range are all rows or superseded. Chunks keep each statement short; the fenc
 
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Self
 
@@ -27,10 +27,15 @@ HeaderOf = Callable[[LayoutColumns], tuple[str, ...]]
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """What a cut came to: the batch it filed, if any rows were left, and how many events it found superseded."""
+    """What a cut came to: the batch it filed, if any rows were left, and how many events it found superseded.
+
+    `pending_s` is for how long the oldest of the batch's webhooks had waited; None where it holds none, but only what
+    relay appended again.
+    """
 
     batch_id: int | None
     superseded: int
+    pending_s: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,7 @@ class Taken:
     """What a cut has taken so far.
 
     `left_out` counts all that was superseded between its lines, `superseded` what this cut was the first to record.
+    `oldest` is when the first of its lines was received, `oldest_new` the same without what relay appended again.
     `whole` is False where it was told to stop early.
     """
 
@@ -75,6 +81,7 @@ class Taken:
     superseded: int = 0
     left_out: int = 0
     oldest: datetime | None = None
+    oldest_new: datetime | None = None
     whole: bool = True
 
 
@@ -95,8 +102,9 @@ class Cuts(Lanes):
             if taken.cut_to == cursor["position"]:
                 return Cut(None, 0)
             await _check(connection, target, cursor["position"], taken)
+            pending_s: float | None = None
             if taken.rows and taken.layout is not None:
-                await connection.execute(
+                pending_s = await connection.fetchval(
                     sql("file_batch"),
                     target.account,
                     cursor["batch_id"],
@@ -109,9 +117,10 @@ class Cuts(Lanes):
                     taken.rows,
                     taken.bytes + limits.header_bytes[taken.layout],
                     taken.oldest,
+                    taken.oldest_new,
                 )
             await connection.execute(sql("move_cursor"), target.account, target.operation, taken.cut_to)
-        return Cut(cursor["batch_id"] if taken.rows else None, taken.superseded)
+        return Cut(cursor["batch_id"] if taken.rows else None, taken.superseded, pending_s)
 
     async def uncut(self, lease: Lease, account: str, batch_id: int, reason: str) -> bool:
         """Replace a batch that is ready or waiting and set its cursor back; False if it is neither. Raises LaneLost."""
@@ -137,6 +146,7 @@ class Cuts(Lanes):
             sha256=row["sha256"],
             state=BatchState(row["state"]),
             uploads=row["uploads"],
+            waited_s=row["waited_s"],
             cursor=Cursor(
                 attempts=row["attempts"],
                 unanswered=row["unanswered"],
@@ -220,6 +230,7 @@ async def take(
         taken.left_out += chunk["taken"] - chunk["rows"]
         taken.layout = chunk["layout"] if taken.layout is None else taken.layout
         taken.oldest = min(filter(None, (taken.oldest, chunk["oldest_received_at"])), default=None)
+        taken.oldest_new = min(filter(None, (taken.oldest_new, chunk["oldest_new_at"])), default=None)
         if chunk["taken"] < chunk["looked_at"] or chunk["looked_at"] < CHUNK_ROWS:
             return taken
         if not may_go_on():

@@ -5,12 +5,15 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import cache
 from pathlib import Path
+from time import perf_counter
 from typing import Any, Self
 
 import asyncpg
 from asyncpg.exceptions import _base
 
 from relay.errors import Unavailable
+from relay.metrics import Metrics
+from relay.store.watching import Watch
 
 Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 
@@ -110,17 +113,26 @@ async def _keep(_: object) -> None:
 class Database:
     """A pool of connections that runs named queries. Every method raises `Unavailable` when Postgres is gone."""
 
-    def __init__(self, pool: asyncpg.Pool) -> None:
+    def __init__(self, pool: asyncpg.Pool, watch: Watch | None = None) -> None:
         self._pool = pool
+        self._watch = watch or Watch.of(pool, None, "")
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, url: str, *, connections_max: int = 10, statement_cache: int = 100) -> AsyncIterator[Self]:
+    async def open(
+        cls,
+        url: str,
+        *,
+        connections_max: int = 10,
+        statement_cache: int = 100,
+        metrics: Metrics | None = None,
+        pool: str = "work",
+    ) -> AsyncIterator[Self]:
         """Open a pool. Nothing is connected yet, so that relay can start before Postgres does.
 
-        `statement_cache` must be 0 behind a pooler in transaction mode.
+        `statement_cache` must be 0 behind a pooler in transaction mode. `pool` is what `metrics` call it.
         """
-        pool = await asyncpg.create_pool(
+        opened = await asyncpg.create_pool(
             url,
             min_size=0,
             max_size=connections_max,
@@ -129,7 +141,7 @@ class Database:
             statement_cache_size=statement_cache,
             reset=_keep,
         )
-        database = cls(pool)
+        database = cls(opened, Watch.of(opened, metrics, pool))
         try:
             yield database
         finally:
@@ -146,14 +158,20 @@ class Database:
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
         """Borrow a connection. One that turns out to be of no use is closed, and so are its elders."""
-        with available():
-            async with self._pool.acquire(timeout=CONNECT_TIMEOUT_S) as connection:
-                try:
-                    yield connection
-                except asyncpg.PostgresError as error:
-                    if _begins(error, _SQLSTATES_OF_SESSION):
-                        await self._pool.expire_connections()
-                    raise
+        asked = perf_counter()
+        try:
+            with available():
+                async with self._pool.acquire(timeout=CONNECT_TIMEOUT_S) as connection:
+                    self._watch.waited(perf_counter() - asked)
+                    try:
+                        yield connection
+                    except asyncpg.PostgresError as error:
+                        if _begins(error, _SQLSTATES_OF_SESSION):
+                            await self._pool.expire_connections()
+                        raise
+        except Unavailable:
+            self._watch.missed()
+            raise
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:

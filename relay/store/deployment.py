@@ -35,10 +35,11 @@ class Deployment(Database):
 
     async def claim_deployment(self, key_fingerprint: str) -> None:
         """Remember the secret's fingerprint, or raise SettingsError if the database knows another one."""
-        known = await self.fetchval("claim_deployment", key_fingerprint)
-        if known != key_fingerprint:
-            message = "another secret than the one this database was begun with: customers would not be recognised"
-            raise SettingsError([FieldError("RELAY_SECRET_KEY", message)])
+        _same(await self.fetchval("claim_deployment", key_fingerprint), key_fingerprint)
+
+    async def check_secret(self, key_fingerprint: str) -> None:
+        """Raise SettingsError if the database knows another secret's fingerprint; remember nothing."""
+        _same(await self.fetchval("read_deployment") or key_fingerprint, key_fingerprint)
 
     async def ensure_lanes(self, logins: Iterable[str]) -> None:
         """Make the logins' lanes."""
@@ -73,3 +74,9 @@ class Deployment(Database):
         pairs = list(served)
         rows = await self.fetch("unserved", [account for account, _ in pairs], [o for _, o in pairs])
         return [(row["account"], Operation(row["operation"])) for row in rows]
+
+
+def _same(known: str, given: str) -> None:
+    if known != given:
+        message = "another secret than the one this database was begun with: customers would not be recognised"
+        raise SettingsError([FieldError("RELAY_SECRET_KEY", message)])

@@ -137,12 +137,6 @@ class Settling(Cuts, Calls):
                 again.update(Operation(row["operation"]) for row in rows)
         return Settled(rejected, again)
 
-    async def retry_batch(self, account: str, batch_id: int) -> int:
-        """Append a batch's dead letters again, as they were; return how many. None are left the second time."""
-        async with self.transaction() as connection:
-            await connection.execute(sql("hold_batch"), account, batch_id)
-            return len(await connection.fetch(sql("retry_batch"), account, batch_id))
-
     async def retry_unanswered(self) -> Mapping[tuple[str, Operation], int]:
         """Append again what was rejected only because the vendor never answered it, where its time has come.
 
@@ -151,12 +145,6 @@ class Settling(Cuts, Calls):
         """
         rows = await self.fetch("retry_unanswered", AGAIN_DELAYS_S, UPSERTS_AGAIN_MAX)
         return Counter((row["account"], Operation(row["operation"])) for row in rows)
-
-    async def dismiss_batch(self, account: str, batch_id: int) -> int:
-        """Dismiss a batch's dead letters; return how many. None are left the second time."""
-        async with self.transaction() as connection:
-            await connection.execute(sql("hold_batch"), account, batch_id)
-            return int(await connection.fetchval(sql("dismiss_batch"), account, batch_id))
 
 
 async def _reject(connection: Connection, batch: Manifest, rejections: Sequence[LineRejection]) -> int:

@@ -13,6 +13,7 @@ from relay.store.database import Database
 from relay.store.lanes import REFUSED_S
 from relay.store.proving import proofs
 from relay.store.told import (
+    DeadLetters,
     FoundEvent,
     ToldBatch,
     ToldCursor,
@@ -58,15 +59,23 @@ class Telling(Database):
         return _found(await self.fetch("find_words", customer))
 
     async def tell_events(self, events: Iterable[FoundEvent]) -> list[ToldEvent]:
-        """Tell what became of events, each once, in no order."""
+        """Tell what became of events, each once, in no order; without those that retention deletes meanwhile."""
         found = {(event.account, event.event_id): event for event in events}
         asked = [found[key] for key in sorted(found)]  # neighbours share pages, which may have to come from the disk
         columns = attrgetter("account"), attrgetter("event_id"), attrgetter("operation"), attrgetter("again_of")
         rows = await self.fetch("tell_events", *([column(event) for event in asked] for column in columns))
-        lost = [row["event_id"] for row in rows if row["state"] is None]
-        if lost:
-            raise ConservationBroken(f"events {lost[:10]} are neither waiting nor superseded nor in a batch")
-        return [_told(found[row["account"], row["event_id"]], row) for row in rows]
+        lost = {(row["account"], row["event_id"]) for row in rows if row["state"] is None}
+        gone = await self._gone(lost) if lost else set()
+        if lost - gone:
+            ids = sorted(event_id for _, event_id in lost - gone)
+            raise ConservationBroken(f"events {ids[:10]} are neither waiting nor superseded nor in a batch")
+        keys = ((row["account"], row["event_id"]) for row in rows)
+        return [_told(found[key], row) for key, row in zip(keys, rows, strict=True) if key not in gone]
+
+    async def _gone(self, events: Iterable[tuple[str, int]]) -> set[tuple[str, int]]:
+        """Name those events that retention has deleted since they were found."""
+        accounts, ids = zip(*events, strict=True)
+        return {(row["account"], row["id"]) for row in await self.fetch("find_gone", accounts, ids)}
 
     async def tell_proofs(self, opt_outs: Iterable[tuple[str, int]]) -> dict[tuple[str, int], list[ToldProof]]:
         """Tell what proves opt-outs, by account and id of the event that their webhooks made.
@@ -146,10 +155,10 @@ class Telling(Database):
         rows = await self.fetch("tell_unsettled")
         return [Unsettled(**{**row, "operation": Operation(row["operation"])}) for row in rows]
 
-    async def tell_dead_letters(self, accounts: Iterable[str]) -> dict[str, int]:
+    async def tell_dead_letters(self, accounts: Iterable[str]) -> dict[str, DeadLetters]:
         """Count the dead letters of some accounts: what a failed or unconfirmed batch holds, and refused lines."""
         rows = await self.fetch("tell_dead_letters", list(accounts))
-        return {row["account"]: row["dead_letters"] for row in rows}
+        return {row["account"]: DeadLetters(row["opt_outs"], row["data"]) for row in rows}
 
 
 def _found(rows: Iterable[asyncpg.Record]) -> list[FoundEvent]:

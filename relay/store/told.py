@@ -239,6 +239,19 @@ class ToldLane:
 
 
 @dataclass(frozen=True, slots=True)
+class DeadLetters:
+    """Events of an account that nobody will send unless an operator retries them, nor has dismissed."""
+
+    opt_outs: int = 0
+    data: int = 0
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.opt_outs + self.data
+
+
+@dataclass(frozen=True, slots=True)
 class Unsettled:
     """What one cursor has not settled: events that wait beyond it, and the age of the oldest that is not done with."""
 

@@ -1,4 +1,4 @@
-"""Opt-outs that wait for an address of their customer: telling of them, counting, dismissing."""
+"""Opt-outs that wait for an address of their customer: telling of them, and counting."""
 
 import asyncpg
 
@@ -11,7 +11,7 @@ COUNTED_MAX = 100_000
 
 
 class Waiting(Database):
-    """Reads and the one write for the status API and the metrics."""
+    """Reads for the status API and the metrics."""
 
     async def find_unresolved(self, source: str, message_id: str) -> list[ToldUnresolved]:
         """Find what of a webhook waits, by account."""
@@ -24,10 +24,6 @@ class Waiting(Database):
     async def count_unresolved(self) -> dict[str, int]:
         """Count by source the webhooks that wait, less the dismissed."""
         return {row["source"]: row["webhooks"] for row in await self.fetch("count_unresolved", COUNTED_MAX)}
-
-    async def dismiss_unresolved(self, source: str, message_id: str) -> int:
-        """Dismiss what of a webhook waits, and say how many that were; they wait on, uncounted."""
-        return int(await self.fetchval("dismiss_unresolved", source, message_id))
 
 
 def _told(row: asyncpg.Record) -> ToldUnresolved:

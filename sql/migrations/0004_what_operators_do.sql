@@ -36,3 +36,5 @@ comment on column cursor.pruned_to is 'Up to this id retention has been here: se
 create index event_received on event using brin (received_at) with (pages_per_range = 32, autosummarize = on);
 -- What ended when.
 create index batch_ended on batch (ended_at) where ended_at is not null;
+-- Refused lines that nobody has acted on: few among all that ever were, and counted every few seconds.
+create index rejection_open on rejection (account, batch_id) where dismissed_at is null and retried_at is null;

@@ -1,7 +1,7 @@
 -- Take the next events behind $3 into a cut, up to $5 of them: record the superseded, stop at limits and at another layout.
 -- Without the number of a cut ($10) nothing is recorded. $12 and $13 are the sizes of the headers by layout. Returns how many were looked at, how far it came, and the rows, bytes, layout and age of what is left to send.
 with looked_at as materialized (
-    select id, customer, layout, octet_length(line) as bytes, occurred_at, received_at
+    select id, customer, layout, octet_length(line) as bytes, occurred_at, received_at, again_of
     from event
     where account = $1 and operation = $2 and id > $3 and id <= $4
     order by id
@@ -56,5 +56,6 @@ select (select count(*) from looked_at)::bigint as looked_at,
        coalesce(sum(bytes) filter (where by_id is null), 0)::bigint as bytes,
        max(layout) filter (where by_id is null)::bigint as layout,
        min(received_at) filter (where by_id is null) as oldest_received_at,
+       min(received_at) filter (where by_id is null and again_of is null) as oldest_new_at,
        (select count(*) from recorded)::bigint as superseded
 from taken

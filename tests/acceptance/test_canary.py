@@ -164,4 +164,5 @@ def questions(path: str) -> list[tuple[str, bytes]]:
         json.dumps(EMAIL).encode()[:-1],
     ]
     asked = [f"?{EMAIL}={EMAIL}", f"?account={EMAIL}&state={EMAIL}&limit={EMAIL}&after={EMAIL}&operation={EMAIL}"]
+    asked += [f"?act={EMAIL}&batch={EMAIL}&who={EMAIL}&hours={EMAIL}", f"?messages={EMAIL}", f"?who={EMAIL}"]
     return [(paths[0], body) for body in bodies] + [(paths[0] + query, b"") for query in asked] + [(paths[1], b"")]

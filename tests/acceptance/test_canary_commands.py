@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from tests.acceptance.processes import until
 from tests.acceptance.settings_file import account, bme, haihai, toml
 from tests.acceptance.test_canary import CRM, NOBODY, started
 from tests.acceptance.watched import (
@@ -20,7 +21,10 @@ from tests.acceptance.watched import (
     UNMISTAKABLE,
     VENDOR_TOKEN,
     Watched,
+    signed,
+    webhook,
 )
+from tests.acceptance.wire import request
 
 PASSWORD = SECRETS["VENDOR_PASSWORD"]
 
@@ -114,5 +118,51 @@ async def test_lists_with_wrong_lines(watched: Watched, tmp_path: Path) -> None:
     )
     assert [done.code != 0 for done in ended] == [False] + [True] * len(wrong)
     watched.heard += [("a report", path.read_bytes()) for _, path in reports if path.exists()]
+    await watched.look(relay)
+    assert await relay.stop() == 0
+
+
+async def test_commands_for_operators(watched: Watched) -> None:
+    """Whatever they are asked for, and whatever they tell of customers' events, without being asked for customers."""
+    relay = await started(watched)
+    for message_id in ("created", "deleted"):
+        body = webhook(f"customer.{message_id}")
+        sent = request("POST", "/v1/webhooks/crm", signed(message_id, body), body)
+        assert (await watched.say("a webhook", relay.url, sent)).status == 202
+
+    async def tried() -> bool:
+        return bool(await watched.value("select count(*) from upload where ended_at is not null"))
+
+    await until("a batch has been tried", tried)
+    batch = str(await watched.value("select min(batch_id) from upload"))
+    insert = (
+        "insert into rejection (account, batch_id, line, event_id, message) select account, id, 2, 1, $1 from batch"
+    )
+    await watched.database.execute(insert, UNMISTAKABLE)
+    looks = [
+        ("lanes",),
+        ("batches", "--all"),
+        ("batch", batch),
+        ("batch", batch, "--rejections"),
+        ("webhook", "crm", "created"),
+    ]
+    acts = [("pause", "blast", "--reason", "maintenance"), ("flush", "blast"), ("resume", "blast"), ("retry", batch)]
+    wrong = [
+        ("batches", "--account", EMAIL),
+        ("batch", EMAIL),
+        ("webhook", EMAIL, EMAIL),
+        ("webhook", "crm", UNMISTAKABLE),
+        ("pause", EMAIL),
+        ("pause", "blast", "--reason", f"{UNMISTAKABLE}\n"),
+        ("flush", SECRETS["CRM_TOKEN"]),
+        ("dismiss", EMAIL),
+    ]
+    good = [*looks, *((*words, "--json") for words in looks), *acts]
+    ended = await asyncio.gather(*(watched.run(" ".join(words), *words) for words in good))
+    assert {done.code for done in ended} == {0}
+    ended = await asyncio.gather(*(watched.run(f"{words[0]} of a canary", *words) for words in wrong))
+    assert {done.code for done in ended} <= {1, 2}
+    named = await watched.run("by a canary", "dismiss", batch, env=watched.env(RELAY_OPERATOR=UNMISTAKABLE * 3))
+    assert named.code == 2
     await watched.look(relay)
     assert await relay.stop() == 0

@@ -96,6 +96,7 @@ KEPT = (
     "select to_jsonb(t) - 'address' from known_address t",
     "select to_jsonb(t) from former_address t",
     "select to_jsonb(t) from unresolved t",
+    "select to_jsonb(t) from act t",
     "select to_jsonb(t) from pg_stat_activity t where usename like 'relay_canary_%'",
 )
 """What relay writes down, but for lines, known addresses and vendors' messages; and what Postgres shows of queries."""

@@ -214,6 +214,7 @@ async def world(url: str, directory: Path, settings_: Settings) -> AsyncIterator
         connection = await asyncpg.connect(url)
         try:
             opened = World(store, connection, Spool(directory), login_plans(settings_, KEYS))
+            opened.metrics.create_at_zero(settings_)
             await opened.prepare()
             yield opened
         finally:

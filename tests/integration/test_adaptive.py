@@ -22,7 +22,7 @@ from relay.demo.sim_readers import NOT_THERE
 from relay.events import Event, Operation
 from relay.flush import LaneWorker, LoginPlan
 from relay.settings import Account, Secret, Settings, Source
-from relay.store import Store
+from relay.store import DeadLetters, Store
 from relay.store.database import sql
 from tests.integration.faults import replica
 from tests.integration.model import World, world
@@ -424,7 +424,7 @@ async def test_a_rejected_upsert_is_appended_again_some_times(database: str, tmp
             assert await s.hours_pass() == 1
             await s.finish(uploads_max=100)
         assert await s.hours_pass(1000) == 0
-        assert await s.w.store.tell_dead_letters([NEWS]) == {NEWS: 1}
+        assert await s.w.store.tell_dead_letters([NEWS]) == {NEWS: DeadLetters(data=1)}
         assert await s.rejected() == [BAD]
 
 
@@ -472,7 +472,7 @@ async def test_the_service_looks_after_them(database: str, tmp_path: Path) -> No
     async with served(database, tmp_path, {"crm": {}}) as service:
         async with asyncio.timeout(20):
             while (  # noqa: ASYNC110 - the service sets no asyncio.Event
-                await service.metric("relay_events_total", account="letter", operation="stop") == 0
+                await service.metric("relay_events_total", vendor="haihai", operation="stop") == 0
             ):
                 await asyncio.sleep(0.02)
         (row,) = await service.rows(

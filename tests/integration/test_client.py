@@ -114,7 +114,7 @@ async def test_the_body_arrives_as_predicted(client: Client, spool: Spool, metri
     assert (uploaded.http_status, uploaded.excerpt) == (200, "HTTP 200, 2 bytes")
     sent = metrics.registry.get_sample_value("relay_upload_bytes_total", {"vendor": "haihai"})
     assert sent == len(connection.body)
-    assert metrics.registry.get_sample_value("relay_upload_seconds_count", {"vendor": "haihai"}) == 1
+    assert metrics.registry.get_sample_value("relay_stage_seconds_count", {"stage": "upload", "vendor": "haihai"}) == 1
 
 
 async def test_headers_are_plain(client: Client, spool: Spool) -> None:
@@ -217,7 +217,7 @@ async def test_a_refused_connection_is_transient(client: Client, spool: Spool, m
     uploaded = await client.upload(job(await spooled(spool), haihai_login(base_url=url)))
     assert uploaded.outcome == Transient("ClientConnectorError ECONNREFUSED")
     assert (uploaded.http_status, uploaded.bytes_sent, uploaded.excerpt) == (None, 0, "")
-    assert metrics.registry.get_sample_value("relay_upload_seconds_count", {"vendor": "haihai"}) == 1
+    assert metrics.registry.get_sample_value("relay_stage_seconds_count", {"stage": "upload", "vendor": "haihai"}) == 1
 
 
 @pytest.mark.parametrize("host", ["x" * 64 + ".example.jp", "a..example.jp"])

@@ -264,8 +264,8 @@ async def test_what_is_done_is_counted(database: str, tmp_path: Path) -> None:
         states = {"ready": 1, "uploading": 2, "waiting": 1, "accepted": 1}
         for state, expected in states.items():
             assert count("relay_batches_total", vendor="haihai", operation="upsert", state=state) == expected
-        assert count("relay_superseded_events_total", account=ACCOUNT) == 1
-        assert count("relay_events_total", account=ACCOUNT, operation="stop") == 1
+        assert count("relay_superseded_events_total", vendor="haihai", operation="upsert") == 1
+        assert count("relay_events_total", vendor="haihai", operation="stop") == 1
 
 
 async def test_an_upload_of_an_account_that_is_no_longer_named_blocks_nobody(database: str, tmp_path: Path) -> None:

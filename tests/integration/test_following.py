@@ -127,6 +127,7 @@ def bearer(source: str) -> dict[str, str]:
 async def serving(made: Settings, database: str) -> AsyncIterator[Front]:
     """Serve a receiver."""
     metrics = Metrics()
+    metrics.create_at_zero(made)
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(Store.open(database))
         appender = await stack.enter_async_context(Appender(store, metrics))
@@ -216,7 +217,7 @@ async def test_an_opt_out_of_an_unknown_customer_is_kept_and_told(front: Front) 
     assert await front.log() == [("w1", "stop", A), ("w2", "upsert", A)], "7 and '7' are one customer"
     await Sampler(front.store, front.settings, front.metrics).sample_once()
     assert waiting("relay_opt_outs_unresolved", {"source": "crm"}) == 0
-    assert waiting("relay_events_total", {"account": "news", "operation": "stop"}) == 1
+    assert waiting("relay_events_total", {"vendor": "haihai", "operation": "stop"}) == 1
 
 
 async def test_what_an_opt_out_has_to_say(front: Front) -> None:

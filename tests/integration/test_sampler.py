@@ -24,7 +24,7 @@ HANAKO = "hanako@example.jp"
 def zeroed(settings: Settings) -> Metrics:
     """Metrics as the service makes them."""
     metrics = Metrics()
-    metrics.create_at_zero(settings.sources, settings.accounts, [(n, o.vendor) for n, o in settings.logins.items()])
+    metrics.create_at_zero(settings)
     return metrics
 
 

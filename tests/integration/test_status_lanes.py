@@ -51,6 +51,7 @@ async def test_an_account_with_nothing_to_do(database: str, tmp_path: Path) -> N
             "headers": ["メールアドレス"],
             "pending": 0,
             "oldest_unsettled": {"opt_out_s": None, "data_s": None},
+            "flush_after": {"opt_out_s": 0.0, "data_s": 0.0},
             "dead_letters": 0,
             "check": None,
         }

@@ -143,6 +143,39 @@ async def test_a_record_is_deleted(
         assert "has 0 records" in capsys.readouterr().err
 
 
+async def test_exports_and_deletions_are_on_record(
+    database: str,
+    tmp_path: Path,
+    environment: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Where a database is configured: who and which record, what was refused not; without the entry nothing is done."""
+    monkeypatch.setenv("RELAY_DATABASE_URL", database)
+    monkeypatch.setenv("RELAY_OPERATOR", "sato")
+    async with stage(database, tmp_path / "spool") as s:
+        date = await make_records(s)
+        assert await run(s, environment, "news", "--export", "create", date) == 0
+        s.sim.faults.add(fault="html", on="error_delete")
+        for code in (1, 0):
+            assert await run(s, environment, "news", "--delete", "create", date, "--yes") == code
+        acts = await s.w.connection.fetch(
+            "select act, who, through, login, account, events, detail from act order by id"
+        )
+        assert [tuple(act) for act in acts] == [
+            ("download", "sato", "command", "login-0", "news", None, "the vendor's registration record"),
+            ("delete_records", "sato", "command", "login-0", "news", 1, f"the vendor's registration record of {date}"),
+        ]
+        capsys.readouterr()
+        assert await run(s, environment, "news", "--json") == 0
+        [left] = json.loads(capsys.readouterr().out)["records"]
+        await s.w.connection.execute("alter table act rename to acts")
+        for arguments in (["--export", "delete", left["date"]], ["--delete", "delete", left["date"], "--yes"]):
+            assert await run(s, environment, "news", *arguments) == 1
+        assert capsys.readouterr().out == ""
+        assert await s.listed() == [("削除エラー", left["count"])]
+
+
 async def test_what_cannot_be_done_is_said(
     database: str, tmp_path: Path, environment: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

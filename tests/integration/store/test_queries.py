@@ -105,6 +105,7 @@ HOT: Mapping[str, tuple[Sequence[object], Sequence[str]]] = {
     "preview_cursor": ((ACCOUNT, "upsert", 10**6, 10**7, True), ("event_waiting",)),
     "count_range": ((ACCOUNT, "upsert", CUT_TO, EVENTS), ("event_waiting", "superseded_pkey")),
     "batch_lines": ((ACCOUNT, "upsert", 20_000, CUT_TO, 200, 20_000, 20_000), ("event_waiting", "superseded_pkey")),
+    "tell_confirmed": ((ACCOUNT, 150, [-60, -1]), ("event_waiting", "superseded_pkey")),
     "reject_lines": ((ACCOUNT, 200, [2, 3], ["no", "no"], [False, True], 0), ("event_waiting", "superseded_pkey")),
     "append_again": ((ACCOUNT, 200, 1), ("event_waiting", "event_customer_permission", "superseded_pkey")),
     "retry_batch": ((ACCOUNT, 200), ("event_waiting", "superseded_pkey")),
@@ -117,6 +118,17 @@ HOT: Mapping[str, tuple[Sequence[object], Sequence[str]]] = {
     "read_words": (([ACCOUNT] * 2, HASHES, ["%→moved", "%→previous"]), ("event_customer", "event_customer_permission")),
     "retry_unanswered": (([300, 1800, 7200], 6), ("batch_refused", "event_pkey", "event_again")),
     "find_webhook": (("crm", ["w", "w→moved"]), ("event_webhook_is_unique",)),
+    "prune": (
+        (ACCOUNT, "upsert", CUT_TO // 2, 1_000, -86_400, 21, ["%→moved"], 200),
+        ("event_customer", "event_customer_permission", "event_again", "superseded_pkey"),
+    ),
+    "prune: a rare operation": (
+        (ACCOUNT, "delete", 0, 1_000, -86_400, 21, ["%→moved"], 200),
+        ("event_customer", "event_customer_permission", "event_again", "superseded_pkey"),
+    ),
+    "prune_batches": ((ACCOUNT, 10, 100, -86_400), ("event_waiting", "superseded_pkey")),
+    "find_gone": (([ACCOUNT] * 2, [3, 4]), ("event_pkey",)),
+    "recount": ((ACCOUNT, "upsert", CUT_TO // 2, 5_000), ("event_waiting", "superseded_pkey")),
     "tell_proofs": (
         ([ACCOUNT] * 2, [20_000, 20_021], 20, 20, 5),
         ("event_pkey", "event_again", "batch_of_event", "batch_opt_outs_replaced", "event_customer_permission"),
@@ -193,3 +205,15 @@ async def test_records_to_delete_are_found_by_their_index(bench: Bench) -> None:
     assert "error_record_to_delete" in plan, plan
     assert len(await bench.store.list_undeleted("login-0", [ACCOUNT])) == 5
     assert await bench.store.list_undeleted("login-0", ["another"]) == []
+
+
+async def test_dead_letters_are_found_by_their_index(bench: Bench) -> None:
+    """They are counted every few seconds: of thousands of refused lines that were acted on none is read again."""
+    await bench.execute(
+        "set session_replication_role = replica;"  # whose batches they are makes no difference
+        "insert into rejection (account, batch_id, line, event_id, message, dismissed_at)"
+        " select 'account-0', i, 2, i, 'no', case when i > 5 then now() end from generate_series(1, 5000) i;"
+        "set session_replication_role = origin; analyze rejection"
+    )
+    plan = await plan_of(bench.connection, "tell_dead_letters", ([ACCOUNT],))
+    assert "rejection_open" in plan, plan

@@ -66,6 +66,8 @@ QUERIES: Mapping[str, Sequence[object]] = {
     "tell_cursors": (["a0", "a1"],),
     "tell_unsettled": (),
     "tell_dead_letters": (["a0", "a1"],),
+    "tell_postponed": (),
+    "tell_log": (),
 }
 LARGE = ("event", "batch", "superseded", "upload")
 """What grows with the log. Refused lines are few."""
