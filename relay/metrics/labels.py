@@ -55,7 +55,6 @@ ACTS = (
     "search",
     "see_rejections",
 )
-THROUGH = ("api", "command")
 ROLES = ("receive", "flush")
 POOLS = ("work", "append")
 CONNECTION_STATES = ("used", "idle")

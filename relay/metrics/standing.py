@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from relay.metrics.labels import ACTS, KINDS, PAUSE_REASONS, THROUGH, WAIT_REASONS
+from relay.metrics.labels import ACTS, KINDS, PAUSE_REASONS, WAIT_REASONS
 
 
 class Standing:
@@ -99,9 +99,12 @@ class Standing:
         self.retention_deleted = Counter(
             "relay_retention_deleted_events_total", "Settled events deleted at their age.", registry=registry
         )
-        self.acts = Counter(
-            "relay_acts_total", "Operators' acts through this process.", ["act", "through"], registry=registry
+        self.sample_age = Gauge(
+            "relay_sample_age_seconds",
+            "Seconds since the gauges about the database were last read from it.",
+            registry=registry,
         )
+        self.acts = Counter("relay_acts_total", "Operators' acts through this process.", ["act"], registry=registry)
 
     def standing_at_zero(self, accounts: Iterable[str], logins: Iterable[str]) -> None:
         """Make all series exist. `accounts` are labels."""
@@ -120,8 +123,7 @@ class Standing:
             for reason in reasons:
                 self.lanes.labels(state, reason)
         for act in ACTS:
-            for through in THROUGH:
-                self.acts.labels(act, through)
+            self.acts.labels(act)
 
 
 LANE_STATES = {"idle": ("",), "working": ("",), "waiting": WAIT_REASONS, "paused": PAUSE_REASONS}

@@ -131,7 +131,7 @@ async def retry_batch(context: Context, batch_id: int, by: Operator) -> answers.
     if not events:
         raise Conflict(f"batch {batch.id} is {batch.state} and has no dead letters that could be retried")
     context.metrics.events.labels(context.metrics.vendor(batch.account), batch.operation).inc(events)
-    count(context, by, "retry")
+    count(context, "retry")
     log.info("batch_retried", batch=batch.id, events=events, token=by.name)
     context.wake()
     return answers.Changed(events=events)
@@ -148,7 +148,7 @@ async def dismiss_batch(context: Context, batch_id: int, by: Operator) -> answer
     events = await context.store.dismiss_batch(batch.account, batch.id, by)
     if not events:
         raise Conflict(f"batch {batch.id} is {batch.state} and has no dead letters that could be dismissed")
-    count(context, by, "dismiss")
+    count(context, "dismiss")
     log.info("batch_dismissed", batch=batch.id, events=events, token=by.name)
     return answers.Changed(events=events)
 
@@ -166,7 +166,7 @@ async def report(context: Context, request: web.Request, caller: Caller, counts:
         raise Conflict(f"batch {batch.id} is {batch.state}; reports are for accepted batches")
     newly_failed = max(0, counts.failure - (batch.reported_failure or 0))
     context.metrics.reported_failures.labels(context.metrics.vendor(batch.account), batch.operation).inc(newly_failed)
-    count(context, caller.operator, "report")
+    count(context, "report")
     tell = log.warning if counts.failure else log.info
     tell("batch_reported", batch=batch.id, success=counts.success, failure=counts.failure, token=caller.name)
     return json_of(

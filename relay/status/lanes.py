@@ -104,7 +104,7 @@ _LOGGED: Mapping[ActName, str] = {"flush": "lane_flushed", "pause": "lane_paused
 
 
 async def _changed(context: Context, login: str, by: Operator, act: ActName) -> answers.Login:
-    count(context, by, act)
+    count(context, act)
     log.info(_LOGGED[act], login=login, token=by.name)
     context.wake()
     return (await _logins(context, [login]))[0]

@@ -44,6 +44,8 @@ class Sampler:
         self._served = [(a.name, o) for a in settings.accounts.values() for o in settings.login_of(a).operations]
         self._secrets = secret_files(settings)
         self._changed_at: dict[str, float] = {}
+        self._sampled_at = time.monotonic()
+        metrics.sample_age.set_function(lambda: time.monotonic() - self._sampled_at)
 
     async def sample_once(self) -> None:
         """Set all gauges. Without Postgres only `relay_database_up` is set, the others keep what was true last.
@@ -81,6 +83,7 @@ class Sampler:
             log.warning("not_sampled", reason=str(error))
             return False
         self._metrics.database_up.set(1)
+        self._sampled_at = time.monotonic()
         return True
 
     async def _sample_often(self) -> None:

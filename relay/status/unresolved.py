@@ -39,7 +39,7 @@ async def dismiss_webhook(context: Context, request: web.Request, caller: Caller
     dismissed = await context.store.dismiss_unresolved(source, message_id, caller.operator)
     if not dismissed:
         raise Conflict("it is dismissed already")
-    count(context, caller.operator, "dismiss")
+    count(context, "dismiss")
     log.info("unresolved_dismissed", source=source, events=dismissed, token=caller.name)
     return json_of(answers.Changed(events=dismissed))
 

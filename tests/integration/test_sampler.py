@@ -168,17 +168,24 @@ async def test_pauses_and_quota(database: str, tmp_path: Path) -> None:
 
 
 async def test_the_sampler_survives_postgres(database: str, tmp_path: Path) -> None:
-    """Without Postgres the sampler says so, keeps the last values and goes on; it stops when it is cancelled."""
+    """Without Postgres the sampler says so, keeps the last values and tells their age; cancelled, it stops."""
     made = with_accounts(told_settings(), flush_after_s=600)
     async with desk(database, tmp_path, made) as d:
         await d.append((UPSERT, TARO), now=True)
         metrics = zeroed(made)
+
+        def age_s() -> float:
+            return value(metrics, "relay_sample_age_seconds") or 0.0
+
         async with Store.open(database) as store:
             sampler = Sampler(store, made, metrics, interval_s=0.01)
+            await until(lambda: age_s() > 0.3)
             running = asyncio.create_task(sampler.run())
             await until(lambda: value(metrics, "relay_pending_events", account=ACCOUNT) == 1)
+            await until(lambda: age_s() < 0.3)
             await store.close()
             await until(lambda: value(metrics, "relay_database_up") == 0)
+            await until(lambda: age_s() > 0.3)
             assert not running.done()
             running.cancel()
             with pytest.raises(asyncio.CancelledError):

@@ -104,7 +104,7 @@ def test_every_series_exists_at_zero(metrics: Metrics) -> None:
         assert value("relay_confirmed_seconds_count", {"vendor": vendor, "operation": "ban"}) == 0
         assert value("relay_stage_seconds_count", {"vendor": vendor, "stage": "waiting"}) == 0
     assert value("relay_events_total", {"vendor": "blaynmail", "operation": "stop"}) is None, "nobody has a login there"
-    assert value("relay_acts_total", {"act": "retry", "through": "api"}) == 0
+    assert value("relay_acts_total", {"act": "retry"}) == 0
 
 
 QUOTAS = {f"relay_quota_{which}_calls" for which in ("day", "left", "kept")}
