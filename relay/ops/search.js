@@ -16,28 +16,37 @@ const asked = { webhook: 0, customer: 0 };
 /** Listen to both forms. */
 export function prepare() {
   const field = (id) => document.getElementById(id);
-  listen("webhook", () => ask(path(["webhooks", field("webhook-source").value.trim(), field("webhook-id").value.trim()])));
-  listen("customer", () =>
-    ask(path(["customers", "search"]), { method: "POST", body: { email: field("customer-email").value.trim() } }),
-  );
+  listen("webhook", () => {
+    const named = ["webhooks", field("webhook-source").value.trim(), field("webhook-id").value.trim()];
+    return (messages) => ask(path(named, { messages }));
+  });
+  listen("customer", () => {
+    const body = { email: field("customer-email").value.trim() };
+    return () => ask(path(["customers", "search"]), { method: "POST", body });
+  });
 }
 
-function listen(what, look) {
-  document.getElementById(`${what}-form`).onsubmit = async (event) => {
+/* `prepared` reads the form and returns how to look, with the vendor's messages or without. */
+function listen(what, prepared) {
+  document.getElementById(`${what}-form`).onsubmit = (event) => {
     event.preventDefault();
-    const mine = ++asked[what];
-    found[what] = { busy: true };
-    show();
-    let result;
-    try {
-      result = { told: await look(), shownMax: SHOWN_STEP, messages: false };
-    } catch (error) {
-      result = { failed: spelled(error) };
-    }
-    if (mine !== asked[what]) return; // it was cleared, or something else is looked for by now
-    found[what] = result;
-    show();
+    return find(what, prepared(), false);
   };
+}
+
+async function find(what, look, messages) {
+  const mine = ++asked[what];
+  found[what] = { busy: true };
+  show();
+  let result;
+  try {
+    result = { told: await look(messages), look, shownMax: SHOWN_STEP, messages };
+  } catch (error) {
+    result = { failed: spelled(error) };
+  }
+  if (mine !== asked[what]) return; // it was cleared, or something else is looked for by now
+  found[what] = result;
+  show();
 }
 
 /** Forget what was looked for and found. */
@@ -95,7 +104,7 @@ function standings(rows) {
 function events(rows, what) {
   const one = found[what];
   if (!rows.length) return null;
-  const hidden = rows.some((row) => row.message !== null) && !one.messages;
+  const hidden = !one.messages && may("pii") && rows.some((row) => row.line !== null);
   const again = (change) => () => {
     Object.assign(one, change);
     show();
@@ -122,7 +131,8 @@ function events(rows, what) {
       "p",
       { class: "buttons" },
       rows.length > one.shownMax && button(t("more_events", number(rows.length - one.shownMax)), again({ shownMax: one.shownMax + SHOWN_STEP }), { key: "more" }),
-      hidden && button(t("show_messages"), again({ messages: true }), { key: "messages" }),
+      hidden && button(t("show_messages"), what === "customer" ? again({ messages: true }) : () => find(what, one.look, true), { key: "messages" }),
+      hidden && what === "webhook" && el("span", { class: "soft" }, t("look_is_recorded")),
     ),
   ];
 }

@@ -151,6 +151,25 @@ async def test_a_webhook_is_found(troubled: Stage, browser: Browser) -> None:
         await expect(page.get_by_label("Source")).to_be_focused()
 
 
+async def test_a_webhook_s_messages_are_told_when_asked_for(troubled: Stage, browser: Browser) -> None:
+    """What the vendor said of a refused webhook is fetched only by the button, and that look is on record."""
+    looks = "select source, message_id from act where act = 'see_rejections'"
+    refused = "select e.message_id from rejection r join event e on (e.account, e.id) = (r.account, r.event_id) limit 1"
+    async with looking(browser, troubled) as looked:
+        await looked.enter("oncall")
+        page, found = looked.page, looked.page.locator("#webhook-found")
+        (webhook,) = await troubled.sql(refused)
+        await page.get_by_label("Source").fill("crm")
+        await page.get_by_label("Webhook id").fill(webhook["message_id"])
+        await page.get_by_label("Webhook id").press("Enter")
+        await expect(found.get_by_role("button", name="Show the vendor’s messages")).to_be_visible()
+        assert REFUSAL not in await found.inner_text()
+        assert await troubled.sql(looks) == []
+        await found.get_by_role("button", name="Show the vendor’s messages").click()
+        await expect(found.get_by_text(REFUSAL).first).to_be_visible()
+        assert [tuple(act) for act in await troubled.sql(looks)] == [("crm", webhook["message_id"])]
+
+
 async def test_a_customer_is_found_and_forgotten(troubled: Stage, browser: Browser) -> None:
     """By address, in a body: how the customer stands, and what happened; cleared on demand, and recorded."""
     async with looking(browser, troubled) as looked:
