@@ -82,7 +82,10 @@ demo: $(VENV)/ready
 test: fast
 	@$(MAKE) --no-print-directory verify ARGS=
 
-verify: verify-kubernetes verify-monitoring verify-browser verify-image
+# Two at a time, since each waits for something now and then; but one at a time installs packages.
+verify: $(VENV)/ready
+	$(call install,$(IMAGE_PACKAGES) $(MONITORING_PACKAGES) $(BROWSER_PACKAGES),$(FONT))
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target verify-image verify-monitoring verify-browser verify-kubernetes
 
 fast: lint packages kubectl
 	$(call heading,pytest)

@@ -11,12 +11,12 @@ from contextlib import AsyncExitStack
 from aiohttp import web
 
 from relay.errors import FieldError, SettingsError
-from relay.listening.connection import Connection
+from relay.listening.connection import SERVER, Connection
 from relay.listening.files import allow_files
 from relay.listening.guard import ANSWER_TIMEOUT_S, OPS, Guard, SocketLimits
 from relay.problem import unavailable
 
-__all__ = ["OPS", "Guard", "SocketLimits", "allow_files", "bind", "listen", "not_yet", "starting_app"]
+__all__ = ["OPS", "SERVER", "Guard", "SocketLimits", "allow_files", "bind", "listen", "not_yet", "starting_app"]
 
 BACKLOG = 1024
 """Connections that the system takes for us before we do: a burst of senders that all reconnect."""

@@ -6,6 +6,7 @@ from relay import csvline
 from relay.batches import OPEN, BatchState
 from relay.errors import Conflict, FieldError, Invalid, RelayError
 from relay.events import origin
+from relay.listening import SERVER
 from relay.log import logger
 from relay.spool import file_name
 from relay.status import answers
@@ -13,7 +14,7 @@ from relay.status.acting import Missing, count, looked
 from relay.status.asked import BatchesQuery, Nothing, RejectionsQuery, Report
 from relay.status.auth import Caller
 from relay.status.context import Context
-from relay.status.respond import json_of
+from relay.status.respond import PRIVATE, json_of
 from relay.status.why import why_batch
 from relay.store import Act, Operator, ToldBatch, ToldRejection
 
@@ -98,7 +99,8 @@ async def download(context: Context, request: web.Request, caller: Caller, _: No
         headers={
             "Content-Type": "text/csv; charset=Shift_JIS",
             "Content-Disposition": f'attachment; filename="{file_name(batch.id)}"',
-            "Cache-Control": "no-store",
+            "Server": SERVER,  # it begins before the connection could say so
+            **PRIVATE,
         }
     )
     response.content_length = batch.bytes

@@ -8,13 +8,14 @@ from relay.problem import CHALLENGE, problem
 from relay.settings import Scope
 from relay.status.answers import Answer
 
-NO_STORE = {"Cache-Control": "no-store"}
+PRIVATE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+"""What stands in every answer: nobody keeps it, or takes it for another type."""
 """Answers say how things stand now, and some of them hold customers' data."""
 
 
 def json_of(answer: Answer) -> web.Response:
     """Answer 200 with a model."""
-    return web.Response(body=answer.model_dump_json().encode(), content_type="application/json", headers=NO_STORE)
+    return web.Response(body=answer.model_dump_json().encode(), content_type="application/json", headers=PRIVATE)
 
 
 def nobody() -> web.Response:

@@ -485,6 +485,8 @@ async def test_the_file(database: str, tmp_path: Path) -> None:
     assert response.headers["Content-Length"] == str(batch["bytes"]) == str(len(content))
     assert response.headers["Content-Disposition"] == f'attachment; filename="batch-{batch["id"]}.csv"'
     assert response.headers["Cache-Control"] == "no-store"
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+    assert response.headers["Server"] == "relay"
 
 
 async def test_a_file_that_is_not_whole_is_cut_off(database: str, tmp_path: Path) -> None:
