@@ -1,11 +1,16 @@
 """Production: who flushes stays as many as they are, who receives grows; and all that is said twice says the same."""
 
-import yaml
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
 
 from relay import __version__
 from relay.app import APPEND_CONNECTIONS, CONNECTIONS
-from relay.settings import Process
-from tests.k8s.rendered import K8S, Object, named, of_kind, overlay, pods
+from tests.k8s.kubectl import kubectls
+from tests.k8s.rendered import K8S, Object, everything_offered, named, of_kind, overlay, pods, render
 
 
 def production(name: str) -> Object:
@@ -63,6 +68,42 @@ def test_the_migration_is_named_after_the_version() -> None:
         assert job["spec"]["template"]["spec"]["restartPolicy"] == "Never"
 
 
+@pytest.mark.parametrize("directory", ["base", "overlays/production", "overlays/demo"])
+def test_the_migration_stays_what_it_was(directory: str, tmp_path: Path) -> None:
+    """`kubectl apply` can be repeated with other settings and secrets: the Job, which is fixed, hangs on neither."""
+    copy = tmp_path / "k8s"
+    shutil.copytree(K8S, copy)
+    settings = copy / directory / "relay.toml"
+    settings.write_text(settings.read_text("utf-8") + "# changed\n", encoding="utf-8")
+    kustomization = copy / directory / "kustomization.yaml"
+    kustomization.write_text(kustomization.read_text("utf-8").replace("demo-password", "another"), encoding="utf-8")
+    before, after = overlay(directory), render(copy / directory)
+    assert named(before, "Deployment/relay") != named(after, "Deployment/relay"), "else nothing was changed"
+    assert of_kind(before, "Job") == of_kind(after, "Job")
+
+
+def test_alerts_lead_to_the_operators_runbook(tmp_path: Path) -> None:
+    """One value leads every alert to where README is kept; for the replacement nothing else comes into the cluster."""
+    everything_offered(tmp_path / "offered")
+    copy = tmp_path / "k8s"
+    shutil.copytree(tmp_path / "offered", copy)  # at a path that was not rendered before
+    kustomization = copy / "overlays" / "production" / "monitoring" / "kustomization.yaml"
+    text = kustomization.read_text(encoding="utf-8")
+    assert text.count("url=https://example.com/relay/README.md") == 1
+    text = text.replace("url=https://example.com/relay/README.md", "url=https://git.example.jp/ours.md")
+    kustomization.write_text(text, encoding="utf-8")
+    objects = render(copy / "overlays" / "production")
+    assert all(render(copy / "overlays" / "production", kubectl) == objects for kubectl in kubectls())
+    rules = json.dumps(named(objects, "PrometheusRule/relay"))
+    assert "example.com" not in rules
+    original = json.dumps(named(overlay("monitoring"), "PrometheusRule/relay"))
+    anchors = [re.findall(r'"runbook_url": "[^"#]+#(\w+)"', found) for found in (rules, original)]
+    assert anchors[0] == anchors[1]
+    assert len(anchors[0]) == rules.count("https://git.example.jp/ours.md#") > 40
+    maps = {re.sub("^relay-[a-z0-9]{10}$", "relay", one["metadata"]["name"]) for one in of_kind(objects, "ConfigMap")}
+    assert maps == {"relay", "relay-overview", "relay-delivery"}
+
+
 def test_rollouts_take_nobody_away_first() -> None:
     """A new pod is ready before an old one goes, and the old one is out of the Service before it stops listening."""
     for directory in ("base", "overlays/production", "overlays/demo"):
@@ -78,12 +119,3 @@ def test_rollouts_take_nobody_away_first() -> None:
             (container,) = spec["template"]["spec"]["containers"]
             assert container["args"] == ["serve"]
             assert container["lifecycle"]["preStop"]["sleep"]["seconds"] >= 5
-
-
-def test_the_ingress_lets_through_what_relay_takes() -> None:
-    """The limit of nginx is a little above relay's own, so that relay itself says what is too large."""
-    ingress = yaml.safe_load((K8S / "overlays/production/ingress.example.yaml").read_text("utf-8"))
-    limits = {value for key, value in ingress["metadata"]["annotations"].items() if key.endswith("body-size")}
-    assert len(limits) == 1
-    (limit,) = limits
-    assert int(limit.removesuffix("m")) * 2**20 >= Process.model_fields["body_bytes_max"].default

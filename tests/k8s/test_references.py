@@ -132,21 +132,3 @@ def test_policies_take_pods_and_ports_that_exist(directory: str) -> None:
                     assert there, name_of(policy)
                     known = {port for pod in there for port in pod.ports.values()}
                     assert {port["port"] for port in rule["ports"]} <= known, name_of(policy)
-
-
-def test_the_ingress_leads_to_services() -> None:
-    """The example's backends are production's Services, and webhooks go to who receives."""
-    services = {
-        service["metadata"]["name"]: {port["name"] for port in service["spec"]["ports"]}
-        for service in of_kind(overlay("overlays/production"), "Service")
-    }
-    ingress = yaml.safe_load((K8S / "overlays/production/ingress.example.yaml").read_text("utf-8"))
-    (rule,) = ingress["spec"]["rules"]
-    leads = {path["path"]: path["backend"]["service"] for path in rule["http"]["paths"]}
-    assert {path: service["name"] for path, service in leads.items()} == {
-        "/v1/webhooks/": "relay-receive",
-        "/": "relay",
-    }
-    assert all(service["port"]["name"] == "http" for service in leads.values())
-    assert all("http" in services[service["name"]] for service in leads.values())
-    assert ingress["spec"]["tls"][0]["hosts"] == [rule["host"]]

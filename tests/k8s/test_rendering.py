@@ -167,7 +167,7 @@ def test_what_is_offered_can_be_had(tmp_path: Path) -> None:
         for file in (K8S / "overlays" / "production").rglob("kustomization.yaml")
         for line in OFFERED.findall(file.read_text(encoding="utf-8"))
     ]
-    wanted = {"../../monitoring", "ingress.example.yaml", "vendors.cilium.yaml", "path: fixed-egress.yaml"}
+    wanted = {"monitoring", "ingress.example.yaml", "vendors.cilium.yaml", "path: fixed-egress.yaml"}
     assert {line.removeprefix("- ") for line in offered} == wanted
     objects = everything_offered(tmp_path / "k8s")
     kinds = {thing["kind"] for thing in objects} - {thing["kind"] for thing in overlay("overlays/production")}

@@ -9,7 +9,7 @@ import pytest
 from relay import __version__
 from relay.settings import load
 from tests.k8s.kubectl import ROOT
-from tests.k8s.rendered import DIRECTORIES, K8S, Object, name_of, named, of_kind, overlay
+from tests.k8s.rendered import DIRECTORIES, K8S, Object, name_of, named, of_kind, overlay, pods
 from tests.k8s.test_rendering import VERSIONS
 from tests.k8s.test_settings import laid_out, secrets
 
@@ -98,6 +98,39 @@ def test_figures_are_those_of_the_files() -> None:
     assert f"Kubernetes {VERSIONS[0]}, {VERSIONS[1]} and {VERSIONS[2]}" in TOLD
     (job,) = of_kind(overlay("overlays/production"), "Job")
     assert f"job/{job['metadata']['name']}" in PLAIN
+
+
+@pytest.mark.parametrize("namespace", ["relay", "relay-demo"])
+def test_it_says_how_to_correct_a_job(namespace: str) -> None:
+    """A Job cannot be changed: README and the place of the image's name tell the command that takes it away first."""
+    (job,) = of_kind(in_namespace(namespace), "Job")
+    command = f"kubectl -n {namespace} delete job/{job['metadata']['name']}"
+    folder = {"relay": "production", "relay-demo": "demo"}[namespace]
+    assert command in PLAIN
+    assert command in (K8S / "overlays" / folder / "kustomization.yaml").read_text(encoding="utf-8")
+
+
+def test_what_it_wants_to_be_adapted_is_there() -> None:
+    """What platforms of another kind refuse is in every pod under these names, and the policy about names too."""
+    assert "delete `runAsUser`, `runAsGroup` and `fsGroup` from Deployments and Job" in re.sub(r"\s+", " ", TOLD)
+    for pod in pods(overlay("overlays/production")):
+        assert {"runAsUser", "runAsGroup", "fsGroup"} <= set(pod.spec["securityContext"]), pod.owner
+        assert not any(key.startswith(("run", "fs")) for one in pod.containers for key in one["securityContext"])
+    policy = named(overlay("base"), "NetworkPolicy/relay-database")
+    assert "`relay-database` needs more" in TOLD
+    assert 53 in {port["port"] for rule in policy["spec"]["egress"] for port in rule["ports"]}
+
+
+def test_ci_is_asked_for_in_one_way() -> None:
+    """Where nothing may be skipped is said by `CI=true` and nothing else, in all folders of tests."""
+    asked = [
+        (path.name, rest)
+        for path in (ROOT / "tests").rglob("*.py")
+        for rest in re.findall(r'environ\.get\("CI"\)(.{0,10})', path.read_text(encoding="utf-8"))
+    ]
+    assert len(asked) >= 4
+    assert all(re.match(r' [=!]= "true"', rest) for _, rest in asked), asked
+    assert "CI=true" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
 
 
 def test_the_demos_token_is_the_demos(tmp_path: Path) -> None:
