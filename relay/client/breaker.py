@@ -95,6 +95,7 @@ class Breaker:
     _open_until: float | None = None
     _probe: _Probe | None = None
     _probes: int = 0
+    _under_way: int = 0
     _give_way: dict[str, float] = field(default_factory=dict)
 
     def state(self, now: float) -> State:
@@ -106,6 +107,11 @@ class Breaker:
     def next_try_s(self, now: float) -> float:
         """Say for how many seconds nothing at all is sent."""
         return 0.0 if self._open_until is None else max(0.0, self._open_until - now)
+
+    def sends_nothing(self, now: float) -> bool:
+        """Say whether nothing is sent, or only a probe under way; half-open without one the next upload goes up."""
+        state = self.state(now)
+        return state is State.OPEN or (state is State.HALF_OPEN and self._under_way > 0)
 
     def may_try(self, asker: str, now: float) -> bool:
         """Say whether there is a use in preparing something to send; of a half-open host the first is told so alone."""
@@ -134,10 +140,13 @@ class Breaker:
             return Leave(asker, subject)
         self._probe = _Probe(asker, now + PROBE_S, begun=True)
         self._probes += 1
+        self._under_way += 1
         return Leave(asker, subject, self._probes)
 
     def end(self, leave: Leave, verdict: Verdict, now: float) -> None:
         """Say what came of a leave. Of what began before the breaker opened only an answer counts."""
+        if leave.probe:
+            self._under_way -= 1
         probing = self._probe is not None and self._probe.begun and leave.probe == self._probes
         match verdict:
             case Verdict.ANSWERED:

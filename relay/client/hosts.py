@@ -113,16 +113,20 @@ class Hosts:
         breaker.end(leave, verdict, self._clock())
         after = breaker.state(self._clock())
         if after is State.OPEN and before is not State.OPEN:
-            self._metrics.breaker_open.labels(host).set(1)
             self._metrics.breaker_openings.labels(host).inc()
             log.warning("breaker_opened", host=host, login=login.name, next_try_s=breaker.next_try_s(self._clock()))
         elif after is State.CLOSED and before is not State.CLOSED:
-            self._metrics.breaker_open.labels(host).set(0)
             log.info("breaker_closed", host=host, login=login.name)
+
+    def _know(self, host: str) -> Breaker:
+        breaker = self._breakers[host] = Breaker()
+        # which goes back with time, though nobody may ask: another replica may have all the work by then
+        self._metrics.breaker_open.labels(host).set_function(lambda: breaker.sends_nothing(self._clock()))
+        return breaker
 
     def _breaker(self, login: Login) -> Breaker:
         host = host_of(login)
-        breaker, served = self._breakers.setdefault(host, Breaker()), self._served.setdefault(host, set())
+        breaker, served = self._breakers.get(host) or self._know(host), self._served.setdefault(host, set())
         served.add(login.name)
         breaker.serves = len(served)
         return breaker

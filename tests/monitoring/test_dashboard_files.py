@@ -2,14 +2,19 @@
 
 import json
 import re
+import shutil
+import subprocess
 from collections import Counter
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
 from tests.acceptance.harness import ROOT
+from tests.alerts import alerts
+from tests.k8s.rendered import name_of, of_kind, render
 from tests.monitoring import grafana
 from tests.monitoring.conftest import RULES, RUNBOOK_URL
 
@@ -21,6 +26,9 @@ UIDS = {"overview": "relay-overview", "delivery": "relay-delivery"}
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CONFIG_MAP_BYTES_MAX = 262_144
 """What `kubectl apply` keeps of an object in an annotation: a ConfigMap with a dashboard must be smaller."""
+
+OPS_URL = "https://relay.example.com"
+"""Where README's example has the ops page."""
 
 each_dashboard = pytest.mark.parametrize("name", grafana.NAMES)
 
@@ -151,6 +159,37 @@ def test_every_link_leads_somewhere(name: str) -> None:
             wrong.append(url)
     assert wrong == []
     assert {match for url in urls for match in re.findall(r"\$\{(\w+)\}", url)} <= grafana.variables(dashboard).keys()
+
+
+PLACEHOLDERS = re.compile(r"https://example\.com/relay/README\.md|http://localhost:8080")
+
+
+def test_readme_s_sed_puts_your_own_addresses_everywhere(tmp_path: Path) -> None:
+    """One command in a copy sets runbook and ops page in alerts, their cases, both dashboards and the overlay."""
+    copy = shutil.copytree(ROOT / "k8s", tmp_path / "k8s")
+    [command] = re.findall(r"^(sed -i 's#https:.*?)^```", README, re.MULTILINE | re.DOTALL)
+    subprocess.run(["/bin/sh", "-c", command], cwd=tmp_path, check=True)  # noqa: S603 - it is README's
+    left = [file for file in copy.rglob("*.*") if PLACEHOLDERS.search(file.read_text(encoding="utf-8"))]
+    assert left == []
+    for name in grafana.NAMES:
+        made = json.loads((copy / f"monitoring/dashboards/{name}.json").read_text(encoding="utf-8"))
+        for variable, url in (("runbook_url", "https://git.example.com/relay/README.md"), ("ops_url", OPS_URL)):
+            told = grafana.variables(made)[variable]
+            assert told["query"] == told["current"]["value"] == told["options"][0]["value"] == url
+
+
+def test_the_overlay_says_once_where_the_runbook_is(tmp_path: Path) -> None:
+    """The overlay's `url` comes into every alert, before its heading, and no object is made of it."""
+    copy = shutil.copytree(ROOT / "k8s", tmp_path / "k8s") / "overlays/production/monitoring"
+    file = copy / "kustomization.yaml"
+    said, times = re.subn(r"(- url=)https://example\.com/", r"\1https://git.example.com/", file.read_text("utf-8"))
+    assert times == 1
+    file.write_text(said, encoding="utf-8")
+    objects = render(copy)
+    [rules] = of_kind(objects, "PrometheusRule")
+    urls = {rule["annotations"]["runbook_url"] for group in rules["spec"]["groups"] for rule in group["rules"]}
+    assert urls == {f"https://git.example.com/relay/README.md#{alert.name.lower()}" for alert in alerts()}
+    assert not [name_of(one) for one in objects if "runbook" in name_of(one)]
 
 
 def test_panels_and_alerts_lead_to_the_same_runbook() -> None:

@@ -179,6 +179,28 @@ def test_each_probe_that_fails_doubles_the_time(verdict: Verdict) -> None:
     assert breaker.next_try_s(now) == OPEN_S
 
 
+def test_it_sends_nothing_only_while_nobody_is_let_through() -> None:
+    """Open, or a probe under way: nothing goes. Half-open the next upload would go, so that it is not told any more."""
+    breaker = Breaker()
+    assert not breaker.sends_nothing(0)
+    breaker = opened()
+    assert breaker.sends_nothing(OPEN_S - 0.1)
+    assert not breaker.sends_nothing(OPEN_S), "whether or not anybody has something to send"
+    probe = begun(breaker, OPEN_S)
+    hangs = OPEN_S + PROBE_S
+    assert breaker.sends_nothing(OPEN_S)
+    assert breaker.sends_nothing(hangs + 1), "however long it takes"
+    second = begun(breaker, hangs + 1, "b")
+    breaker.end(probe, NOTHING, hangs + 2)
+    assert breaker.sends_nothing(hangs + 2), "the other is still under way"
+    breaker.end(second, NOTHING, hangs + 3)
+    assert not breaker.sends_nothing(hangs + 3)
+    go(breaker, BROKEN, hangs + 4)
+    assert breaker.sends_nothing(hangs + 5)
+    go(breaker, ANSWERED, hangs + 4 + 2 * OPEN_S, "b")
+    assert not breaker.sends_nothing(hangs + 4 + 2 * OPEN_S)
+
+
 def test_a_probe_that_says_nothing_leaves_it_to_the_next() -> None:
     """A file that was gone, or a lane that was lost on the way, decides nothing and keeps nobody."""
     breaker = opened()
