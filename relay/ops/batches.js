@@ -10,6 +10,7 @@ import { ago, moment, number, t, word } from "./words.js";
 const PAGE = 20;
 const STATES = ["ready", "uploading", "waiting", "delivered", "accepted", "unconfirmed", "failed", "replaced"];
 const OPERATIONS = ["upsert", "delete", "stop", "ban", "allow"];
+const NARROW = "(max-width: 44rem)"; // as in page.css
 
 /* `afters` leads back: the pages that were turned, the first page's undefined left out. */
 const at = { account: "", state: "", operation: "", afters: [] };
@@ -36,6 +37,12 @@ let turn = () => {};
 /** Listen to the filters; `turned` loads and shows anew. */
 export function prepare(turned) {
   turn = turned;
+  const narrow = matchMedia(NARROW);
+  const fold = () => {
+    document.getElementById("batches-fold").open = !narrow.matches;
+  };
+  narrow.onchange = fold;
+  fold();
   for (const name of ["account", "state", "operation"]) {
     const field = document.getElementById(`batches-${name}`);
     field.onchange = () => {
@@ -49,6 +56,7 @@ export function prepare(turned) {
 /** Show the batches that fit, and go there. */
 export function filterBatches(filter) {
   Object.assign(at, { account: "", state: "", operation: "", afters: [] }, filter);
+  document.getElementById("batches-fold").open = true;
   showFilters();
   turn();
   const heading = document.getElementById("batches-title");

@@ -1,4 +1,4 @@
-/* The last hours: what was received, delivered and rejected, drawn, told bin by bin, and as a table. */
+/* The last hours: what was received, delivered, accepted and rejected, drawn, told bin by bin, and as a table. */
 
 import { ask, path } from "./api.js";
 import { el, lay, table } from "./dom.js";
@@ -11,6 +11,11 @@ const BELOW = 28;
 const ABOVE = 10;
 const LABELS_EVERY_MIN = { 1: 10, 6: 60, 24: 240, 48: 480 };
 const EVERY_MS = 30_000;
+const NAMES = ["received", "delivered", "accepted", "rejected"];
+
+/* The bars stand on each other, from below, and differ in shape as well as in colour: what the vendor has not confirmed
+   is hollow, what it refused is narrow. */
+const BARS = [["delivered", 0.7], ["accepted", 0.6], ["rejected", 0.4]];
 
 let hours = 6;
 let told = null;
@@ -25,8 +30,7 @@ export async function load({ anew = false } = {}) {
   const found = await ask(path(["history"], { hours }));
   if (asked !== hours) return;
   loaded = performance.now();
-  // What a vendor took without a word about the lines counts as delivered here.
-  told = found.bins.map((bin) => ({ ...bin, delivered: bin.delivered + bin.accepted }));
+  told = found.bins;
 }
 
 /** Forget what was shown. */
@@ -96,13 +100,13 @@ function legend() {
   return el(
     "ul",
     { class: "legend" },
-    ["received", "delivered", "rejected"].map((name) => el("li", { class: name, key: name }, t(`chart.${name}`), " ", el("strong", {}, total(name)))),
+    NAMES.map((name) => el("li", { class: name, key: name }, t(`chart.${name}`), " ", el("strong", {}, total(name)))),
   );
 }
 
 function spelled(bin) {
   const time = (iso) => clock(new Date(iso), { seconds: false });
-  return t("chart.bin", time(bin.from), time(bin.to), number(bin.received), number(bin.delivered), number(bin.rejected));
+  return t("chart.bin", time(bin.from), time(bin.to), ...NAMES.map((name) => number(bin[name])));
 }
 
 /* Round up to a number that divides well: 1, 2 or 5 times a power of ten. */
@@ -112,12 +116,15 @@ function above(value) {
 }
 
 function drawn(looked) {
-  const top = Math.max(4, above(Math.max(...told.map((bin) => Math.max(bin.received, bin.delivered + bin.rejected)))));
+  const top = Math.max(4, above(Math.max(...told.map((bin) => Math.max(bin.received, stacked(bin))))));
   const step = (WIDTH - LEFT) / told.length;
   const y = (value) => ABOVE + (HEIGHT - ABOVE - BELOW) * (1 - value / top);
   const x = (place) => LEFT + place * step;
-  const bar = (name, place, from, to) =>
-    to > from && el("rect", { class: name, x: x(place) + step * 0.15, width: step * 0.7, y: y(to), height: Math.max(1, y(from) - y(to)) });
+  const bar = (bin, place) => ([name, width], level) => {
+    const from = stacked(bin, level);
+    const wide = step * width;
+    return bin[name] > 0 && el("rect", { class: name, x: x(place) + (step - wide) / 2, width: wide, y: y(from + bin[name]), height: Math.max(1, y(from) - y(from + bin[name])) });
+  };
   const shape = told.map((bin, place) => `${place ? "L" : "M"}${x(place)} ${y(bin.received)}H${x(place + 1)}`).join("");
   return el(
     "svg",
@@ -128,10 +135,15 @@ function drawn(looked) {
     ]),
     times(x),
     el("rect", { class: "looked", x: x(looked), width: step, y: ABOVE, height: HEIGHT - ABOVE - BELOW }),
-    told.map((bin, place) => [bar("delivered", place, 0, bin.delivered), bar("rejected", place, bin.delivered, bin.delivered + bin.rejected)]),
+    told.map((bin, place) => BARS.map(bar(bin, place))),
     el("path", { class: "received", d: shape }),
     told.map((bin, place) => el("rect", { class: "touch", x: x(place), width: step, y: 0, height: HEIGHT - BELOW, onclick: () => look(place) }, el("title", {}, spelled(bin)))),
   );
+}
+
+/* How high the first bars of a bin stand, or all of them. */
+function stacked(bin, level = BARS.length) {
+  return BARS.slice(0, level).reduce((sum, [name]) => sum + bin[name], 0);
 }
 
 function look(place) {
@@ -161,7 +173,7 @@ function asTable() {
     columns: [
       { label: t("from"), head: true, cell: (bin) => moment(bin.from, { seconds: false }) },
       { label: t("until"), cell: (bin) => moment(bin.to, { seconds: false }) },
-      ...["received", "delivered", "rejected"].map((name) => ({ label: t(`chart.${name}`), number: true, cell: (bin) => number(bin[name]) })),
+      ...NAMES.map((name) => ({ label: t(`chart.${name}`), number: true, cell: (bin) => number(bin[name]) })),
     ],
   });
 }

@@ -14,6 +14,11 @@ export function isOptOut(operation) {
   return OPT_OUTS.includes(operation);
 }
 
+/** Whether nothing is sent to a login's host for now. One that is `half_open` may have had nothing to answer since. */
+export function isAway(login) {
+  return login.breaker?.state === "open";
+}
+
 /** How many seconds late an account's opt-outs (or other events) are; 0 when they are not. */
 export function lateBy(account, optOut) {
   const age = optOut ? account.oldest_unsettled.opt_out_s : account.oldest_unsettled.data_s;
@@ -29,7 +34,7 @@ export function cause(account, login, optOut) {
   const { paused, refused_settings: refused, waits, breaker } = login;
   if (paused?.holds && !(optOut && DATA_PAUSES.includes(paused.reason))) return { code: "paused", paused };
   if (refused && !(optOut && refused.data_only)) return { code: "refused_settings", seconds: refused.seconds };
-  if (breaker && breaker.state !== "closed") return { code: "breaker", host: breaker.host, seconds: breaker.next_try_s };
+  if (isAway(login)) return { code: "breaker", host: breaker.host, seconds: breaker.next_try_s };
   if (waits) return { code: "waits", reason: waits.reason, seconds: waits.seconds };
   const cursors = account.cursors.filter((cursor) => isOptOut(cursor.operation) === optOut);
   const trying = cursors.find((cursor) => cursor.why);
@@ -40,38 +45,83 @@ export function cause(account, login, optOut) {
   return login.uploading_batch ? { code: "turn", batch: login.uploading_batch } : { code: "due" };
 }
 
-/** Find all that somebody should know, the worst first: `{ key, tone, kind, … }`. */
+/** Find all that somebody should know, the worst first: `{ key, tone, kind, … }`; those of a kind stand together.
+
+   What has one cause is one finding, however many accounts it concerns: those of a login that are late for the same
+   reason (`accounts`, the latest first), those of a login with dead letters, and the `logins` of a host that is away. */
 export function findings({ logins, accounts, unresolved }) {
   const byName = new Map(logins.map((login) => [login.name, login]));
-  const late = (optOut) =>
-    accounts
-      .filter((account) => lateBy(account, optOut))
-      .sort((one, other) => lateBy(other, optOut) - lateBy(one, optOut))
-      .map((account) => ({
-        key: `${optOut ? "opt-outs" : "data"} ${account.name}`,
-        tone: optOut ? "bad" : "warn",
-        kind: optOut ? "opt_outs_late" : "data_late",
-        account,
-        seconds: optOut ? account.oldest_unsettled.opt_out_s : account.oldest_unsettled.data_s,
-        cause: cause(account, byName.get(account.login), optOut),
-      }));
-  const of = (login, tone, kind) => ({ key: `${kind} ${login.name}`, tone, kind, login });
-  const found = [
-    ...late(true),
-    ...logins.filter((login) => login.paused?.holds).map((login) => of(login, "bad", "paused")),
-    ...logins.filter((login) => login.waits?.reason === "logins_refused").map((login) => of(login, "bad", "logins_refused")),
-    ...logins.filter((login) => login.breaker && login.breaker.state !== "closed").map((login) => of(login, "warn", "breaker")),
-    ...logins.filter((login) => login.refused_settings).map((login) => of(login, "warn", "refused_settings")),
+  const of = (tone, kind, some) => some.map((login) => ({ key: `${kind} ${login.name}`, tone, kind, login }));
+  return [
+    ...of("bad", "paused", logins.filter((login) => login.paused?.holds)),
+    ...of("bad", "logins_refused", logins.filter((login) => login.waits?.reason === "logins_refused")),
+    ...late(accounts, byName, true),
+    ...away(logins),
+    ...of("warn", "refused_settings", logins.filter((login) => login.refused_settings)),
+    ...(unresolved?.count ? [{ key: "unresolved", tone: "warn", kind: "unresolved", ...unresolved }] : []),
+    ...late(accounts, byName, false),
+    ...dead(accounts),
+    ...accounts.filter(misfits).map((account) => ({ key: `check ${account.name}`, tone: "warn", kind: "check", account })),
+    ...of("calm", "quota", logins.filter((login) => login.quota.why)),
   ];
-  if (unresolved?.count) found.push({ key: "unresolved", tone: "warn", kind: "unresolved", ...unresolved });
-  found.push(...late(false));
-  for (const account of accounts) {
-    const check = account.check;
-    if (account.dead_letters) found.push({ key: `dead ${account.name}`, tone: "warn", kind: "dead_letters", account });
-    if (check?.fingerprint_current && ["columns", "unauthorized"].includes(check.result)) {
-      found.push({ key: `check ${account.name}`, tone: "warn", kind: "check", account });
-    }
+}
+
+function late(accounts, byName, optOut) {
+  const kind = optOut ? "opt_outs_late" : "data_late";
+  const found = accounts
+    .filter((account) => lateBy(account, optOut))
+    .sort((one, other) => lateBy(other, optOut) - lateBy(one, optOut))
+    .map((account) => ({ account, cause: cause(account, byName.get(account.login), optOut) }));
+  return grouped(found, (one) => `${one.account.login} ${alike(one.cause)}`).map(([key, group]) => ({
+    key: `${kind} ${key}`,
+    about: `${kind} ${group[0].account.login}`, // it is no news when something else holds it up
+    tone: optOut ? "bad" : "warn",
+    kind,
+    login: group[0].account.login,
+    accounts: group.map((one) => one.account),
+    seconds: Math.max(...group.map(({ account }) => (optOut ? account.oldest_unsettled.opt_out_s : account.oldest_unsettled.data_s))),
+    cause: group[0].cause,
+  }));
+}
+
+/* What tells causes apart: numbers of batches, counts of attempts and durations do not. */
+function alike({ code, reason, why }) {
+  return [code, reason, why?.replace(/\d+ (?:s|min|h|failed attempts?)\b|\d+/g, "#")].join(" ");
+}
+
+function away(logins) {
+  return grouped(logins.filter(isAway), (login) => login.breaker.host).map(([host, some]) => ({
+    key: `breaker ${host}`,
+    tone: "warn",
+    kind: "breaker",
+    host,
+    logins: some,
+    seconds: Math.min(...some.map((login) => login.breaker.next_try_s)),
+  }));
+}
+
+function dead(accounts) {
+  return grouped(accounts.filter((account) => account.dead_letters), (account) => account.login).map(([login, some]) => ({
+    key: `dead ${login}`,
+    tone: "warn",
+    kind: "dead_letters",
+    login,
+    accounts: some,
+    count: some.reduce((sum, account) => sum + account.dead_letters, 0),
+  }));
+}
+
+function misfits({ check }) {
+  return check?.fingerprint_current && ["columns", "unauthorized"].includes(check.result);
+}
+
+/** Group things by a key that each gives, in the order in which the keys come: `[[key, things], …]`. */
+export function grouped(things, keyOf) {
+  const groups = new Map();
+  for (const thing of things) {
+    const key = keyOf(thing);
+    if (groups.has(key)) groups.get(key).push(thing);
+    else groups.set(key, [thing]);
   }
-  found.push(...logins.filter((login) => login.quota.why).map((login) => of(login, "calm", "quota")));
-  return found;
+  return [...groups];
 }

@@ -5,6 +5,7 @@ import { confirm } from "./confirm.js";
 import { bdi, button, el, facts, lay, mark, table } from "./dom.js";
 import { desk, may } from "./desk.js";
 import { filterBatches } from "./batches.js";
+import { grouped, isAway } from "./findings.js";
 import { showBatch } from "./batch.js";
 import { duration, english, moment, number, t, word } from "./words.js";
 
@@ -38,7 +39,7 @@ export function prepare() {
 /** Show the lanes, in the order of the settings, so that nothing moves away under somebody's finger. */
 export function show() {
   if (!desk.logins || !desk.accounts) return;
-  const byLogin = Map.groupBy ? Map.groupBy(desk.accounts, (account) => account.login) : grouped(desk.accounts);
+  const byLogin = new Map(grouped(desk.accounts, (account) => account.login));
   const fitting = desk.logins.filter((login) => [login.name, ...login.accounts].some((name) => name.toLowerCase().includes(wanted)));
   const left = fitting.length - shownMax;
   lay(
@@ -58,21 +59,18 @@ function more() {
   show();
 }
 
-function grouped(accounts) {
-  const found = new Map();
-  for (const account of accounts) found.set(account.login, [...(found.get(account.login) ?? []), account]);
-  return found;
-}
-
-/** Bring a lane into view and give it the focus. */
+/** Bring a lane into view with its accounts, and give it the focus. */
 export function showLane(name) {
+  unfolded.set(name, true);
   const filter = document.getElementById("lanes-filter");
   const place = desk.logins.findIndex((login) => login.name === name);
   if (place >= shownMax || !name.toLowerCase().includes(wanted)) {
     wanted = filter.value = name;
-    show();
   }
+  show();
   const heading = document.getElementById(`lane-${name}`);
+  const accounts = heading?.closest("article").querySelector("details");
+  if (accounts) accounts.open = true;
   heading?.focus();
   heading?.scrollIntoView({ block: "start" });
 }
@@ -100,7 +98,7 @@ function state(login) {
     return [t(word), "bad"];
   }
   if (login.waits?.reason === "logins_refused") return [t("lane.locked"), "bad"];
-  if (login.breaker && login.breaker.state !== "closed") return [t("lane.away"), "warn"];
+  if (isAway(login)) return [t("lane.away"), "warn"];
   if (login.refused_settings) return [t("lane.left"), "warn"];
   if (login.uploading_batch !== null) return [t("lane.uploading"), "good"];
   if (login.waits) return [t("lane.waiting"), "calm"];
@@ -114,7 +112,7 @@ function about(login) {
     [t("fact.waits"), waits && t("fact.waits_for", word("wait", waits.reason || "other"), duration(waits.seconds))],
     [t("fact.uploading"), login.uploading_batch !== null && button(t("batch", login.uploading_batch), () => showBatch(login.uploading_batch), { class: "link" })],
     [t("fact.quota"), quota.per_day !== null && [t("fact.quota_left", number(quota.left), number(quota.per_day), number(quota.kept_for_opt_outs ?? 0)), quota.why && [el("br"), english(quota.why)]]],
-    [t("fact.breaker"), breaker && breaker.state !== "closed" && [t(`breaker.${breaker.state}`, duration(breaker.next_try_s)), " ", bdi(breaker.host)]],
+    [t("fact.breaker"), breaker && breaker.state !== "closed" && [bdi(breaker.host), t("colon"), t(`breaker.${breaker.state}`, duration(breaker.next_try_s))]],
     [t("fact.refused_settings"), settings && t(settings.data_only ? "fact.refused_data_for" : "fact.refused_settings_for", duration(settings.seconds))],
     [t("fact.refused_logins"), refused.last_hour > 0 && t("fact.refused_logins_of", number(refused.last_hour), number(refused.per_hour_max))],
   ]);

@@ -13,12 +13,12 @@ let afters = [];
 let page = null;
 let turn = () => {};
 
-/** Load the page that is shown, and count them for the verdict, as far as one page of relay's goes. */
+/** Load the page that is shown, and where it is not all, count them for the verdict, as far as one page of relay's goes. */
 export async function load() {
   const asked = afters.length;
-  const first = await ask(path(["unresolved"], { limit: afters.length ? COUNTED_MAX : PAGE + 1 }));
-  const told = afters.length ? await ask(path(["unresolved"], { limit: PAGE, after: afters.at(-1) })) : first;
-  desk.unresolved = { count: Math.min(first.unresolved.length, COUNTED_MAX), more: first.next !== null };
+  const told = await ask(path(["unresolved"], { limit: PAGE, after: afters.at(-1) }));
+  const all = asked || told.next !== null ? await ask(path(["unresolved"], { limit: COUNTED_MAX })) : told;
+  desk.unresolved = { count: all.unresolved.length, more: all.next !== null };
   if (asked === afters.length) page = told;
 }
 

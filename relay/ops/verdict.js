@@ -3,14 +3,16 @@
 import { ask, path } from "./api.js";
 import { bdi, button, el, lay } from "./dom.js";
 import { desk, say } from "./desk.js";
-import { findings } from "./findings.js";
+import { findings, grouped } from "./findings.js";
 import { showBatch } from "./batch.js";
 import { filterBatches } from "./batches.js";
 import { showLane } from "./lanes.js";
 import { duration, english, moment, number, t, word } from "./words.js";
 
-const SHOWN_MAX = 20;
+/* So many of a kind are shown unless somebody unfolds them, so that every kind is seen. */
+const KIND_SHOWN_MAX = 5;
 
+const unfolded = new Set();
 let before = "";
 
 /** Look at all logins and accounts, and at the opt-outs that wait for an address. */
@@ -23,6 +25,7 @@ export async function load() {
 /** Forget what was shown. */
 export function clear() {
   before = "";
+  unfolded.clear();
   lay(document.getElementById("verdict"));
 }
 
@@ -40,15 +43,27 @@ export function show() {
       { class: `verdict ${tone}` },
       el("p", { class: "headline" }, headline),
       el("p", { class: "waiting" }, waiting()),
-      found.length > 0 &&
-        el("ul", { class: "findings" }, found.slice(0, SHOWN_MAX).map((one) => el("li", { key: one.key, class: one.tone }, line(one)))),
-      found.length > SHOWN_MAX && el("p", {}, t("more_findings", number(found.length - SHOWN_MAX))),
+      found.length > 0 && el("ul", { class: "findings" }, grouped(found, (one) => one.kind).map(([kind, some]) => ofKind(kind, some))),
     ),
   );
   document.title = pressing.length ? `(${pressing.length}) relay` : "relay";
-  const told = `${headline} ${found.map((one) => one.key).join()}`;
+  const told = [headline, ...new Set(found.map((one) => one.about ?? one.key))].join();
   if (before && told !== before) say(headline, tone);
   before = told;
+}
+
+function ofKind(kind, some) {
+  const open = unfolded.has(kind);
+  const fold = () => {
+    if (!unfolded.delete(kind)) unfolded.add(kind);
+    show();
+  };
+  const left = some.length - KIND_SHOWN_MAX;
+  return [
+    (open ? some : some.slice(0, KIND_SHOWN_MAX)).map((one) => el("li", { key: one.key, class: one.tone }, line(one))),
+    left > 0 &&
+      el("li", { key: `more ${kind}`, class: "more" }, button(open ? t("fewer_findings") : t("more_findings", number(left)), fold, { class: "link", "aria-expanded": String(open) })),
+  ];
 }
 
 /** Forget what was said last, so that a change of language is not told as news. */
@@ -57,7 +72,7 @@ export function unsay() {
 }
 
 function verdict(found, pressing) {
-  const count = (kind) => found.filter((one) => one.kind === kind).length;
+  const count = (kind) => found.filter((one) => one.kind === kind).reduce((sum, one) => sum + (one.accounts?.length ?? 1), 0);
   const parts = [
     ["opt_outs_late", "verdict.opt_outs"],
     ["paused", "verdict.paused"],
@@ -69,31 +84,35 @@ function verdict(found, pressing) {
   return named.length ? t("verdict.all", named) : t("verdict.well");
 }
 
+/* What is not cut is only a part of what is not settled: the rest is in files, or among what needs a decision. */
 function waiting() {
-  const pending = desk.accounts.reduce((sum, account) => sum + account.pending, 0);
-  if (!pending) return t("nothing_waits");
-  const ages = desk.accounts.flatMap((account) => [account.oldest_unsettled.opt_out_s ?? 0, account.oldest_unsettled.data_s ?? 0]);
-  return t("so_many_wait", number(pending), duration(Math.max(...ages)), pending);
+  const { accounts, unresolved } = desk;
+  const pending = accounts.reduce((sum, account) => sum + account.pending, 0);
+  const ages = accounts.flatMap((account) => Object.values(account.oldest_unsettled)).filter((age) => age !== null);
+  const settled = accounts.every((account) => !account.dead_letters && account.cursors.every((cursor) => cursor.batch_id === null));
+  if (!pending && !ages.length && settled && unresolved?.count === 0) return t("nothing_waits");
+  const left = t("left_to_cut", number(pending), pending);
+  return ages.length ? t("and_oldest", left, duration(Math.max(...ages))) : t("and_no_age", left);
 }
 
 function line(one) {
-  const lane = one.login && toLane(one.login.name);
+  const lane = one.login?.name && toLane(one.login.name);
   switch (one.kind) {
     case "opt_outs_late":
     case "data_late":
       return [
-        t(`finding.${one.kind}`, duration(one.seconds)),
-        " ",
-        toLane(one.account.login, one.account.name),
+        one.accounts.length === 1
+          ? t(`finding.${one.kind}`, toLane(one.login, one.accounts[0].name), duration(one.seconds))
+          : t(`finding.${one.kind}_many`, toLane(one.login), duration(one.seconds), number(one.accounts.length)),
         t("colon"),
-        because(one.cause),
+        because(one.cause, one.accounts.length),
       ];
     case "paused":
       return [lane, " ", t("finding.paused", word("pause", one.login.paused.reason)), detail(one.login.paused.detail), since(one.login.paused.since)];
     case "logins_refused":
       return [lane, " ", t("finding.logins_refused", duration(one.login.waits.seconds))];
     case "breaker":
-      return [lane, " ", t("finding.breaker", duration(one.login.breaker.next_try_s)), " ", bdi(one.login.breaker.host)];
+      return t("finding.breaker", one.logins.length === 1 ? toLane(one.logins[0].name) : null, number(one.logins.length), duration(one.seconds), bdi(one.host));
     case "refused_settings":
       return [lane, " ", t("finding.refused_settings", duration(one.login.refused_settings.seconds))];
     case "quota":
@@ -101,11 +120,9 @@ function line(one) {
     case "unresolved":
       return el("a", { href: "#unresolved-title" }, t("finding.unresolved", number(one.count), one.more, one.count));
     case "dead_letters":
-      return [
-        button(bdi(one.account.name), () => filterBatches({ account: one.account.name }), { class: "link" }),
-        " ",
-        t("finding.dead_letters", number(one.account.dead_letters), one.account.dead_letters),
-      ];
+      return one.accounts.length === 1
+        ? t("finding.dead_letters", toBatches(one.accounts[0].name), number(one.count), one.count)
+        : t("finding.dead_letters_many", toLane(one.login), number(one.count), number(one.accounts.length));
     default:
       return [toLane(one.account.login, one.account.name), " ", t(`finding.check_${one.account.check.result}`), check(one.account.check)];
   }
@@ -113,6 +130,10 @@ function line(one) {
 
 function toLane(login, name = login) {
   return button(bdi(name), () => showLane(login), { class: "link" });
+}
+
+function toBatches(account) {
+  return button(bdi(account), () => filterBatches({ account }), { class: "link" });
 }
 
 function detail(text) {
@@ -129,8 +150,8 @@ function check(told) {
   return [t("colon"), names.slice(0, 5).map((name, place) => [place > 0 && t("comma"), bdi(name, { class: "quoted" })])];
 }
 
-/** Say in words what holds something up. */
-export function because(cause) {
+/* Say in words what holds something up: at `count` accounts, of which it is told of the latest. */
+function because(cause, count) {
   switch (cause.code) {
     case "paused":
       return [t("cause.paused", word("pause", cause.paused.reason)), detail(cause.paused.detail)];
@@ -140,7 +161,7 @@ export function because(cause) {
       return english(cause.why);
     case "open":
     case "turn":
-      return [t(`cause.${cause.code}`), " ", button(t("batch", cause.batch), () => showBatch(cause.batch), { class: "link" })];
+      return t(`cause.${cause.code}`, button(t("batch", cause.batch), () => showBatch(cause.batch), { class: "link" }), count);
     default:
       return t(`cause.${cause.code}`, duration(cause.seconds ?? 0));
   }

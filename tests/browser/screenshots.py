@@ -6,6 +6,7 @@ that simulated vendors took or refused, a login that somebody has paused.
 
 import asyncio
 import random
+import re
 import sys
 import tempfile
 from contextlib import AsyncExitStack
@@ -65,7 +66,8 @@ async def shoot(made: Stage, browser: Browser) -> None:
         await page.evaluate("document.activeElement.blur()")
         await page.screenshot(path=FOLDER / "overview-light-en.png")
         chart = page.get_by_role("region", name="The last hours")
-        await chart.get_by_label("Time").press("ArrowLeft")
+        accepted = page.locator("title", has_text=re.compile(" [1-9][0-9]* accepted"))
+        await chart.locator("rect.touch", has=accepted).last.click()
         await page.evaluate("document.activeElement.blur()")
         await chart.screenshot(path=FOLDER / "chart.png")
         await page.get_by_label("Operation").select_option("upsert")

@@ -68,6 +68,9 @@ async def look(staged: Stage, browser: Browser, locale: str, scheme: str, viewpo
         await page.locator("#now").click()
         await expect(page.locator("#stale")).to_be_visible()
         await examine("body")
+        if viewport == NARROW:
+            await page.locator("#batches-fold summary").click()
+            await examine("#batches-fold")
         await page.locator("#batches tbody button").last.click()
         await page.locator("#batch section").last.get_by_role("button").first.click()
         await expect(page.locator("#batch").get_by_text("エラー", exact=True)).to_be_visible()
@@ -118,6 +121,30 @@ async def tab_to(page: Page, wanted: Callable[[str], bool], key: str = "Tab") ->
         if wanted(told[0]):
             return
     pytest.fail("nothing of that kind gets the focus")
+
+
+async def test_a_narrow_screen_folds_the_batches(troubled: Stage, browser: Browser) -> None:
+    """Below 44 rem the batches are folded with their filters until somebody wants them; where there is room, never."""
+    async with looking(browser, troubled, viewport=NARROW) as looked:
+        await looked.enter()
+        page, batches = looked.page, looked.page.locator("#batches")
+        await expect(page.get_by_role("heading", name="Batches")).to_be_visible()
+        await expect(batches).to_be_hidden()
+        await expect(page.locator("#batches-state")).to_be_hidden()
+        await page.get_by_text("Show the batches").click()
+        await expect(batches.locator("tbody tr").first).to_be_visible()
+        await expect(page.locator("#batches-state")).to_be_visible()
+        await looked.refresh()
+        await expect(batches).to_be_visible()
+        await page.get_by_text("Show the batches").click()
+        await expect(batches).to_be_hidden()
+        await page.locator("#lanes").get_by_role("button", name="dead letters of members").click()
+        await expect(batches.locator("tbody tr")).to_have_count(1)
+        await expect(batches).to_be_visible()
+        await page.get_by_text("Show the batches").click()
+        await page.set_viewport_size({"width": 1280, "height": 900})
+        await expect(batches).to_be_visible()
+        await expect(page.get_by_text("Show the batches")).to_be_hidden()
 
 
 async def test_by_keyboard_alone(troubled: Stage, browser: Browser) -> None:

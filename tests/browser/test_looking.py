@@ -2,8 +2,9 @@
 
 import re
 
+import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, expect
+from playwright.async_api import Browser, Route, expect
 
 from tests.browser.browser import looking
 from tests.browser.stage import Stage
@@ -35,30 +36,105 @@ async def test_a_relay_that_is_well(staged: Stage, browser: Browser) -> None:
         await looked.enter()
         await expect(looked.page.locator("#verdict .headline")).to_have_text("All is well")
         await expect(looked.page.locator("#verdict .findings")).to_have_count(0)
-        await expect(looked.page.locator("#verdict")).to_contain_text("Nothing waits")
+        await expect(looked.page.locator("#verdict .waiting")).to_have_text("Nothing waits.")
         await expect(looked.page).to_have_title("relay")
 
 
 async def test_what_is_late_and_why(troubled: Stage, browser: Browser) -> None:
-    """Late opt-outs come first, with how late, where and why; then what else somebody has to look at."""
+    """Paused logins come first, then late opt-outs, with how late, where and why; then what else is to be looked at."""
     async with looking(browser, troubled) as looked:
         await looked.enter()
         page = looked.page
         await expect(page.locator("#verdict .headline")).to_have_text(
-            "Opt-outs are late at 1 account, 1 login is paused, 3 more to look at"
+            "Opt-outs are late at 1 account, 1 login is paused, 2 more to look at"
         )
         await expect(page.locator("#verdict .findings li")).to_have_text(
             [
-                "Opt-outs wait for 24 min at shop: its login is paused (by an operator): maintenance until noon",
                 re.compile("^hai is paused .by an operator.: maintenance until noon since "),
+                "Opt-outs wait for 24 min at shop: the login is paused (by an operator): maintenance until noon",
                 "1 opt-out waits for an address of the customer",
-                "newsletter has 1 dead letter: retry or dismiss it",
-                "members has 1 dead letter: retry or dismiss it",
+                "2 accounts of blast have 2 dead letters: retry or dismiss them",
             ]
         )
-        await expect(page).to_have_title("(5) relay")
+        await expect(page.locator("#verdict .waiting")).to_have_text(
+            "2 events are left to cut; the oldest change that is not settled is 24 min old."
+        )
+        await expect(page).to_have_title("(4) relay")
         await page.locator("#verdict .findings button", has_text="shop").click()
         await expect(page.locator("#lane-hai")).to_be_focused()
+
+
+async def test_a_file_that_waits_is_not_nothing(staged: Stage, browser: Browser) -> None:
+    """While a file has not gone up, the page says how old the oldest change is, and counts only what is not cut."""
+    staged.blast.faults.arm({"fault": "status", "status": 503})
+    await staged.say("created", "taro@example.jp")
+    async with looking(browser, staged, locale="ja-JP") as looked:
+        await looked.enter()
+        page, waiting = looked.page, looked.page.locator("#verdict .waiting")
+        await looked.refresh_until(page.locator("#batches .mark", has_text="再試行待ち"))
+        await staged.minutes_pass(20)
+        await looked.refresh()
+        await expect(waiting).to_have_text(
+            "ファイル作成待ちのイベントはありません。確定していない変更のうち、最も古いものは20分前のものです。"
+        )
+        await page.get_by_role("button", name="English").click()
+        await expect(waiting).to_have_text(
+            "Nothing is left to cut; the oldest change that is not settled is 20 min old."
+        )
+        await staged.say("created", "hanako@example.jp")
+        await looked.refresh()
+        await expect(waiting).to_have_text(
+            "2 events are left to cut; the oldest change that is not settled is 20 min old."
+        )
+
+
+async def test_what_needs_a_decision_is_not_nothing(staged: Stage, browser: Browser) -> None:
+    """A refused line is settled, and so has no age; yet while nobody has decided on it, something is left."""
+    staged.blast.faults.arm({"fault": "reject_lines", "addresses": ["hanako@example.jp"], "message": REFUSAL})
+    await staged.say("created", "hanako@example.jp", "taro@example.jp")
+    await staged.settled()
+    async with looking(browser, staged) as looked:
+        await looked.enter()
+        await expect(looked.page.locator("#verdict .waiting")).to_have_text("Nothing is left to cut.")
+        for batch in (1, 2):
+            await staged.api("POST", f"batches/{batch}/dismiss")
+        await looked.refresh()
+        await expect(looked.page.locator("#verdict .waiting")).to_have_text("Nothing waits.")
+        await staged.post([{"id": "store-78", "type": "customer.stopped", "data": {"id": "c-4712"}}], "store")
+        await looked.refresh()
+        await expect(looked.page.locator("#verdict .waiting")).to_have_text("Nothing is left to cut.")
+
+
+@pytest.mark.parametrize(
+    ("state", "next_try_s", "headline", "marked", "told"),
+    [
+        pytest.param("half_open", 0, "All is well", "Idle", "the next upload tries whether it answers", id="half-open"),
+        pytest.param("open", 21.4, "1 thing to look at", "No answer", "does not answer; next try in 21 s", id="open"),
+    ],
+)
+async def test_a_host_that_nobody_has_asked_since(
+    staged: Stage, browser: Browser, state: str, next_try_s: float, headline: str, marked: str, told: str
+) -> None:
+    """Only while nothing is sent to a host is that a finding; then the next upload tries it, as the lane tells."""
+
+    async def answer(route: Route) -> None:
+        answered = await (await route.fetch()).json()
+        for login in answered["logins"]:
+            if login["name"] == "blast":
+                login["breaker"] = {"host": "blast.example.jp", "state": state, "next_try_s": next_try_s}
+        await route.fulfill(json=answered)
+
+    async with looking(browser, staged) as looked:
+        await looked.page.route("**/v1/logins", answer)
+        await looked.enter()
+        page, blast = looked.page, looked.page.get_by_role("article", name="blast")
+        await expect(page.locator("#verdict .headline")).to_have_text(headline)
+        found = page.locator("#verdict .findings li")
+        await expect(found).to_have_text(
+            ["blast gets no answer; the host blast.example.jp is tried again in 21 s"] if state == "open" else []
+        )
+        await expect(blast.locator(".mark")).to_have_text(marked)
+        await expect(blast.locator(".facts")).to_contain_text(f"blast.example.jp: {told}")
 
 
 async def test_the_lanes_and_their_accounts(troubled: Stage, browser: Browser) -> None:
@@ -194,22 +270,54 @@ async def test_the_last_hours_are_drawn_and_told(troubled: Stage, browser: Brows
     async with looking(browser, troubled) as looked:
         await looked.enter("reader")
         page, chart = looked.page, looked.page.locator("#chart")
-        await expect(chart.locator(".legend li")).to_have_text(["Received 8", "Delivered 4", "Rejected 2"])
+        await expect(chart.locator(".legend li")).to_have_text(
+            ["Received 8", "Delivered 4", "Accepted 0", "Rejected 2"]
+        )
         await expect(chart.get_by_role("img", name="The last hours")).to_be_visible()
         bins = await chart.locator("rect.touch").count()
         time = chart.get_by_label("Time")
         await time.focus()
         await time.press("Home")
-        await expect(chart.locator("output")).to_have_text(re.compile("0 received, 0 delivered, 0 rejected$"))
+        await expect(chart.locator("output")).to_have_text(
+            re.compile("0 received, 0 delivered, 0 accepted, 0 rejected$")
+        )
         first = await chart.locator("output").inner_text()
         await time.press("ArrowRight")
         await expect(chart.locator("output")).not_to_have_text(first)
         await chart.get_by_text("As a table").click()
         await expect(chart.locator("tbody tr")).to_have_count(bins)
         cells = [int(text) for text in await chart.locator("tbody td.number").all_inner_texts()]
-        assert [sum(cells[column::3]) for column in range(3)] == [8, 4, 2]
+        assert [sum(cells[column::4]) for column in range(4)] == [8, 4, 0, 2]
         await page.get_by_label("Period").select_option("1")
         await expect(chart.locator("rect.touch")).not_to_have_count(bins)
+
+
+async def test_what_is_only_accepted_is_not_told_as_delivered(staged: Stage, browser: Browser) -> None:
+    """配配メール takes files without a word about their lines: a series of its own, told apart by its shape as well."""
+    await staged.say("created", "taro@example.jp", source="store")
+    await staged.say("created", "hanako@example.jp")
+    await staged.settled()
+    async with looking(browser, staged, locale="ja-JP") as looked:
+        await looked.enter()
+        page, chart = looked.page, looked.page.locator("#chart")
+        await expect(chart.locator(".legend li")).to_have_text(["受信 3", "反映 2", "受付済み 1", "拒否 0"])
+        await page.get_by_role("button", name="English").click()
+        await expect(chart.locator(".legend li")).to_have_text(
+            ["Received 3", "Delivered 2", "Accepted 1", "Rejected 0"]
+        )
+        told = re.compile("delivered, 1 accepted, 0 rejected$")
+        bin_ = chart.locator("rect.touch", has=page.locator("title", has_text=told))
+        await expect(bin_).to_have_count(1)
+        await bin_.click()
+        await expect(chart.locator("output")).to_have_text(told)
+        await expect(chart.get_by_label("Time")).to_have_attribute("aria-valuetext", told)
+        drawn = "(bars) => bars.map((bar) => getComputedStyle(bar).strokeDasharray)"
+        assert await chart.locator("svg rect.accepted").evaluate_all(drawn) == ["3px, 2px"]
+        assert set(await chart.locator("svg rect.delivered").evaluate_all(drawn)) == {"none"}
+        await chart.get_by_text("As a table").click()
+        await expect(chart.locator("tbody tr")).to_have_count(await chart.locator("rect.touch").count())
+        cells = [int(text) for text in await chart.locator("tbody td.number").all_inner_texts()]
+        assert [sum(cells[column::4]) for column in range(4)] == [3, 2, 1, 0]
 
 
 async def test_the_audit_record(troubled: Stage, browser: Browser) -> None:

@@ -127,6 +127,15 @@ def test_both_languages_say_the_same() -> None:
     assert len(texts("en")) > 200
 
 
+def test_one_kind_of_colon_in_japanese() -> None:
+    """Parts of one sentence come from several texts: all of them have the wide colon, none the one of English."""
+    said = "".join(FILES[f"{name}_ja.js"].split("export const ", 1)[1] for name in ("texts", "words"))
+    written = re.findall(r'"([^"\n]*)"', re.sub(r'^  "[\w.]+":', "", said, flags=re.MULTILINE))
+    written += re.findall(r"`([^`\n]*)`", said)
+    assert len(written) > 200
+    assert [text for text in written if re.search(r"[^ ]:(?: |$)", text)] == []
+
+
 def test_every_text_that_is_said_exists_and_every_one_is_said() -> None:
     """No key is misspelt, and none has outlived its use."""
     code = "\n".join(text for name, text in FILES.items() if not name.startswith(("texts_", "words_")))
