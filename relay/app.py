@@ -10,6 +10,7 @@ import gc
 import os
 import signal
 import socket
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -115,6 +116,7 @@ class Service:
         self.metrics.create_at_zero(self._settings, hosts, accounts_max=self._process.metrics_accounts_max)
         for role in self._process.roles:
             self.metrics.role.labels(role).set(1)
+        self._tell_from_the_start()
         async with AsyncExitStack() as stack:
             ops_url = await listen(
                 stack,
@@ -131,6 +133,14 @@ class Service:
             if layouts is None:
                 return
             await self._serve(stack, waiting, store, layouts, listener, ops_url)
+
+    def _tell_from_the_start(self) -> None:
+        """Set what the parts set that begin only when Postgres is there: until then nothing was read or recounted."""
+        began = time.monotonic()
+        self.metrics.retention.set(self._process.retention_days * DAY_S)
+        self.metrics.sample_age.set_function(lambda: time.monotonic() - began)
+        if "flush" in self._process.roles:
+            self.metrics.conservation_recount_age.set_function(lambda: time.monotonic() - began)
 
     def _open_store(self, pool: str, connections_max: int) -> AbstractAsyncContextManager[Store]:
         return Store.open(

@@ -18,6 +18,7 @@ from relay.flush import records
 from relay.flush.beside import Beside
 from relay.flush.records import Asks
 from relay.metrics import Metrics
+from relay.migrate import check_schema
 from relay.settings import Login, Settings, database_url, load
 from relay.spool import Spool
 from relay.store import Act, Store, TakenRecord
@@ -86,14 +87,14 @@ class _Asking:
     asks: Asks
     store: Store | None
 
-    @asynccontextmanager
-    async def acting(self, act: Act) -> AsyncIterator[None]:
-        """Put what is done into the audit record, where there is a database; where it cannot be, nothing is done."""
-        if self.store is None:
-            yield
-            return
-        async with self.store.acting(operator(), act):
-            yield
+    async def record(self, act: Act) -> None:
+        """Put what is about to be asked for into the audit record, where there is a database; raises if it cannot be.
+
+        It is on record before the vendor is asked, for that may act and its answer be lost: an attempt on record is
+        right, a deed that is missing is not.
+        """
+        if self.store is not None:
+            await self.store.record_act(operator(), act)
 
     async def of(self, answer: Awaitable[Answer | Failed]) -> Answer:
         """Wait for an answer; raises RelayError where there is none of use."""
@@ -110,6 +111,8 @@ async def _asking(login: Login) -> AsyncIterator[_Asking]:
         store = None
         if os.environ.get("RELAY_DATABASE_URL") or os.environ.get("RELAY_DATABASE_URL_FILE"):
             store = await stack.enter_async_context(Store.open(database_url(os.environ).value, statement_cache=0))
+            async with store.connection() as connection:
+                await check_schema(connection)
             if wait_s := await store.logins_again_s(login.name, login.login_failures_per_hour_max):
                 raise RelayError(
                     f"not asked: {login.vendor} refused this login too often, and it rests for {wait_s:.0f} s more"
@@ -160,7 +163,8 @@ def _told(record: ErrorRecord, taken: dict[tuple[str, str], TakenRecord] | None)
 
 async def _export(login: Login, account: str, kind: str, date: str, *, to: Path | None) -> None:
     act = Act("download", login=login.name, account=account, detail=f"the vendor's {_WORDS[kind]} record")
-    async with _asking(login) as asking, asking.acting(act):
+    async with _asking(login) as asking:
+        await asking.record(act)
         table, body = await asking.of(records.export(asking.asks, login, kind, date))
     if to is None:
         shown = visible if sys.stdout.isatty() else str  # a terminal obeys what is in it, a pipe takes it as it is
@@ -202,8 +206,8 @@ async def _delete(login: Login, account: str, kind: str, date: str, *, sure: boo
             raise RelayError("nothing was deleted")
         detail = f"the vendor's {_WORDS[kind]} record of {date if there[0].at else '?'}"  # undocumented: any text
         act = Act("delete_records", login=login.name, account=account, events=there[0].count, detail=detail)
-        async with asking.acting(act):
-            await asking.of(records.delete(asking.asks, login, there[0]))
+        await asking.record(act)
+        await asking.of(records.delete(asking.asks, login, there[0]))
     print(f"deleted {told}")
 
 

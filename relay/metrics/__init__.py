@@ -23,6 +23,7 @@ from relay.metrics.labels import (
     STAGES,
     WAIT_REASONS,
     WEBHOOK_RESULTS,
+    ActName,
     Labels,
 )
 from relay.metrics.receiving import Receiving
@@ -43,6 +44,7 @@ __all__ = [
     "STAGES",
     "WAIT_REASONS",
     "WEBHOOK_RESULTS",
+    "ActName",
     "BulkHistogram",
     "Metrics",
 ]
@@ -68,7 +70,7 @@ class Metrics(Labels, Receiving, Delivering, Standing, Running):
         """Make every combination of labels exist at zero. `hosts` are the vendors', by `relay.client.host_of`."""
         vendors = list(dict.fromkeys(login.vendor for login in settings.logins.values()))
         accounts = self.know(settings, accounts_max)
-        self.running_at_zero(())
+        self.running_at_zero()
         self.receiving_at_zero(settings.sources, vendors)
         self.delivering_at_zero(vendors, hosts)
-        self.standing_at_zero(accounts, settings.logins)
+        self.standing_at_zero(accounts, settings)

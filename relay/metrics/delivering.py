@@ -80,7 +80,7 @@ class Delivering:
         )
         self.breaker_open = Gauge(
             "relay_breaker_open",
-            "1 while this process sends nothing to a vendor's host, but for a probe now and then, because it fails.",
+            "1 while this process sends nothing to a vendor's host, or only a probe under way, because it fails.",
             ["host"],
             registry=registry,
         )

@@ -1,6 +1,7 @@
 """What labels may say: every set of values is bounded, and known before anything is counted."""
 
 from collections.abc import Iterable
+from typing import Literal, get_args
 
 from relay.settings import Settings
 
@@ -43,7 +44,7 @@ WAIT_REASONS = ("settling", "busy", "quota", "logins_refused", "record", "retry"
 STAGES = ("pending", "cut", "spool", "upload", "settle", "waiting")
 """Where the time of a batch goes, in their order; `waiting` lies between two uploads of it."""
 
-ACTS = (
+ActName = Literal[
     "flush",
     "pause",
     "resume",
@@ -54,7 +55,10 @@ ACTS = (
     "download",
     "search",
     "see_rejections",
-)
+]
+"""What operators do. The last three are looks at customers' data."""
+
+ACTS: tuple[ActName, ...] = get_args(ActName)
 ROLES = ("receive", "flush")
 POOLS = ("work", "append")
 CONNECTION_STATES = ("used", "idle")

@@ -1,7 +1,6 @@
 """Metrics of the process: what it is, whether it is ready, its event loop, its connections and its secrets."""
 
 import platform
-from collections.abc import Iterable
 
 from prometheus_client import (
     CollectorRegistry,
@@ -73,12 +72,10 @@ class Running:
             registry=registry,
         )
 
-    def running_at_zero(self, secrets: Iterable[str]) -> None:
+    def running_at_zero(self) -> None:
         """Make all series exist."""
         for role in ROLES:
             self.role.labels(role)
-        for secret in secrets:
-            self.secret_age.labels(secret)
         for pool in POOLS:
             self.database_connections_max.labels(pool)
             self.database_wait.labels(pool)

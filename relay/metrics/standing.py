@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry, Counter, Gauge, Info
 
-from relay.metrics.labels import ACTS, KINDS, PAUSE_REASONS, WAIT_REASONS
+from relay.metrics.labels import ACTS, KINDS, OTHER, PAUSE_REASONS, WAIT_REASONS
+from relay.settings import Settings
 
 
 class Standing:
@@ -16,6 +17,12 @@ class Standing:
         self._of_log(registry)
 
     def _of_accounts(self, registry: CollectorRegistry) -> None:
+        self.account_info = Info(
+            "relay_account",
+            "An account's login and vendor, for accounts that have series of their own.",
+            ["account"],
+            registry=registry,
+        )
         self.pending = Gauge("relay_pending_events", "Events not yet cut.", ["account"], registry=registry)
         self.oldest_unsettled = Gauge(
             "relay_oldest_unsettled_seconds",
@@ -51,7 +58,7 @@ class Standing:
         )
         self.conservation_recount_age = Gauge(
             "relay_conservation_recount_age_seconds",
-            "Seconds since the last complete recount began; before the first one, since the process started.",
+            "Seconds since the last complete recount began, at first since the process did; 0 where none flushes.",
             registry=registry,
         )
 
@@ -101,21 +108,26 @@ class Standing:
         )
         self.sample_age = Gauge(
             "relay_sample_age_seconds",
-            "Seconds since the gauges about the database were last read from it.",
+            "Seconds since the gauges about the database were last read from it, at first since the process began.",
             registry=registry,
         )
         self.acts = Counter("relay_acts_total", "Operators' acts through this process.", ["act"], registry=registry)
 
-    def standing_at_zero(self, accounts: Iterable[str], logins: Iterable[str]) -> None:
+    def standing_at_zero(self, accounts: Iterable[str], settings: Settings) -> None:
         """Make all series exist. `accounts` are labels."""
         for account in accounts:
+            if account != OTHER:
+                known = settings.accounts[account]
+                self.account_info.labels(account).info(
+                    {"login": known.login, "vendor": settings.login_of(known).vendor}
+                )
             self.pending.labels(account)
             self.conservation_violations.labels(account)
             for kind in KINDS:
                 self.oldest_unsettled.labels(account, kind)
                 self.flush_after.labels(account, kind)
                 self.dead_letters.labels(account, kind)
-        for login in logins:
+        for login in settings.logins:
             self.settings_refused.labels(login)
             for reason in PAUSE_REASONS:
                 self.lane_paused.labels(login, reason)

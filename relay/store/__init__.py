@@ -1,6 +1,7 @@
 """The door to Postgres: everything that relay keeps, behind methods; each query is a file in `sql/queries`."""
 
-from relay.store.acts import Act, ActName, Operator, Through, ToldAct
+from relay.metrics import ActName
+from relay.store.acts import Act, Operator, Through, ToldAct
 from relay.store.append import Append, Appended
 from relay.store.checks import CheckPause, Checks, CheckTarget, ToldCheck
 from relay.store.cuts import Cut

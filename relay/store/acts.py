@@ -6,21 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+from relay.metrics import ActName
 from relay.store.database import Connection, Database, sql
-
-ActName = Literal[
-    "flush",
-    "pause",
-    "resume",
-    "retry",
-    "dismiss",
-    "report",
-    "delete_records",
-    "download",
-    "search",
-    "see_rejections",
-]
-"""What operators do. The last three are looks at customers' data."""
 
 Through = Literal["api", "command"]
 
@@ -89,7 +76,7 @@ class Acts(Database):
     """Reads and adds to the audit record."""
 
     async def record_act(self, operator: Operator, act: Act) -> None:
-        """Write down an act that changes nothing here: a look at customers' data."""
+        """Write down an act that changes nothing here: a look at customers' data, or what is asked of a vendor."""
         async with self.acting(operator, act):
             pass
 

@@ -1,6 +1,7 @@
 """The audit record: every change and every look at customers' data leaves an entry, in the same transaction."""
 
 import asyncio
+import re
 from pathlib import Path
 
 import asyncpg
@@ -207,6 +208,10 @@ async def test_the_record_is_only_ever_added_to(database: str, tmp_path: Path) -
             for through in doors:
                 await d.w.store.record_act(Operator("x", through), Act(kind))  # type: ignore[arg-type] # all there are
         assert len(await acts(d)) == 1 + len(ACTS) * len(doors)
+        said = await d.w.connection.fetchval(
+            "select pg_get_constraintdef(oid) from pg_constraint where conname = 'act_is_known'"
+        )
+        assert set(re.findall("'([a-z_]+)'", said)) == set(ACTS), "the database knows no more than the code"
         with pytest.raises(asyncpg.CheckViolationError):
             await d.w.store.record_act(Operator("x", "api"), Act("think"))  # type: ignore[arg-type] # on purpose
 

@@ -132,8 +132,12 @@ async def test_the_service_tells_of_itself(database: str, tmp_path: Path) -> Non
                 await asyncio.sleep(0.05)
 
 
-async def test_who_is_not_ready_says_so(tmp_path: Path) -> None:
-    """Without Postgres `relay_ready` is 0, as /readyz is 503, and the pool's errors say why."""
+@pytest.mark.parametrize("roles", ["receive", "flush"])
+async def test_who_is_not_ready_says_so(tmp_path: Path, roles: str) -> None:
+    """Without Postgres `relay_ready` is 0, as /readyz is 503, the pool's errors say why, and ages grow from the start.
+
+    How long events are kept is known by then, also where nothing is flushed; the age of a recount only where it is.
+    """
     from relay import app  # noqa: PLC0415 - kept near: this test alone starts a service that never gets ready
     from relay.settings import process  # noqa: PLC0415
 
@@ -145,11 +149,17 @@ async def test_who_is_not_ready_says_so(tmp_path: Path) -> None:
         "RELAY_PORT": "0",
         "RELAY_OPS_HOST": "127.0.0.1",
         "RELAY_OPS_PORT": "0",
+        "RELAY_ROLES": roles,
+        "RELAY_RETENTION_DAYS": "30",
     }
     service = app.Service(process(env), settings(1))
     running = asyncio.create_task(service.run())
     await until(lambda: (value(service.metrics, "relay_database_errors_total", pool="work") or 0) > 0)
     assert value(service.metrics, "relay_ready") == 0
+    assert value(service.metrics, "relay_retention_seconds") == 30 * 86_400
+    await until(lambda: (value(service.metrics, "relay_sample_age_seconds") or 0) > 0.1)
+    recounted = value(service.metrics, "relay_conservation_recount_age_seconds") or 0
+    assert recounted > 0.1 if roles == "flush" else recounted == 0
     service.stop()
     await running
 

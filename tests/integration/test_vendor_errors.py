@@ -11,9 +11,11 @@ import pytest
 
 from relay import cli
 from relay.cli.tables import print_json, print_table
+from relay.demo.sim_faults import Call
 from relay.settings.logins import LOGIN_FAILURES_PER_HOUR_MAX
 from tests.integration.recovering import CONTRACT, Stage, U, stage
 from tests.integration.test_recovering import lose
+from tests.waiting import until
 
 SETTINGS = """
 [sources.crm]
@@ -150,7 +152,7 @@ async def test_exports_and_deletions_are_on_record(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Where a database is configured: who and which record, what was refused not; without the entry nothing is done."""
+    """Where a database is configured: who, which record, and each attempt; without the entry nothing is done."""
     monkeypatch.setenv("RELAY_DATABASE_URL", database)
     monkeypatch.setenv("RELAY_OPERATOR", "sato")
     async with stage(database, tmp_path / "spool") as s:
@@ -164,7 +166,18 @@ async def test_exports_and_deletions_are_on_record(
         )
         assert [tuple(act) for act in acts] == [
             ("download", "sato", "command", "login-0", "news", None, "the vendor's registration record"),
-            ("delete_records", "sato", "command", "login-0", "news", 1, f"the vendor's registration record of {date}"),
+            *[
+                (
+                    "delete_records",
+                    "sato",
+                    "command",
+                    "login-0",
+                    "news",
+                    1,
+                    f"the vendor's registration record of {date}",
+                )
+            ]
+            * 2,
         ]
         capsys.readouterr()
         assert await run(s, environment, "news", "--json") == 0
@@ -174,6 +187,69 @@ async def test_exports_and_deletions_are_on_record(
             assert await run(s, environment, "news", *arguments) == 1
         assert capsys.readouterr().out == ""
         assert await s.listed() == [("削除エラー", left["count"])]
+
+
+IN_TRANSACTION = """
+select count(*) from pg_stat_activity
+where datname = current_database() and pid <> pg_backend_pid()
+  and backend_type = 'client backend' and xact_start is not null
+"""
+
+
+async def test_what_the_vendor_may_have_done_is_on_record(
+    database: str, tmp_path: Path, environment: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has exported or deleted, and the answer is of no use or lost on its way: the entry is there all the same."""
+    monkeypatch.setenv("RELAY_DATABASE_URL", database)
+    async with stage(database, tmp_path / "spool") as s:
+        date = await make_records(s)
+        s.sim.faults.add(fault="html", on="error_export", applied=True)
+        s.sim.faults.add(fault="lost_reply", on="error_delete")
+        for arguments in (["--export", "create", date], ["--delete", "create", date, "--yes"]):
+            assert await run(s, environment, "news", *arguments) == 1
+        assert await s.listed() == [("削除エラー", 2)]
+        acts = await s.w.connection.fetch("select act from act order by id")
+        assert [act["act"] for act in acts] == ["download", "delete_records"]
+
+
+@pytest.mark.parametrize("what", ["export", "delete"])
+async def test_no_transaction_waits_for_the_vendor(
+    database: str, tmp_path: Path, environment: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """The entry is committed when the vendor is asked, and nothing stands open in Postgres while it takes its time."""
+    monkeypatch.setenv("RELAY_DATABASE_URL", database)
+    async with stage(database, tmp_path / "spool") as s:
+        date = await make_records(s)
+        call: Call = "error_export" if what == "export" else "error_delete"
+        before = s.sim.record_calls[call]
+        s.sim.faults.add(fault="slow", seconds=1.5, on=call)
+        sure = ["--yes"] if what == "delete" else []
+        asking = asyncio.create_task(run(s, environment, "news", f"--{what}", "create", date, *sure))
+        await until(lambda: s.sim.record_calls[call] > before)
+        standing = await s.w.connection.fetchval(IN_TRANSACTION)
+        on_record = await s.w.connection.fetchval("select count(*) from act")
+        assert not asking.done(), "looked too late"
+        assert (standing, on_record) == (0, 1)
+        assert await asking == 0
+
+
+async def test_a_database_of_an_older_relay_is_told_with_what_to_do(
+    database: str,
+    tmp_path: Path,
+    environment: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The vendor is not asked, and nobody is sent to look for a Postgres that is there."""
+    monkeypatch.setenv("RELAY_DATABASE_URL", database)
+    async with stage(database, tmp_path / "spool") as s:
+        await s.w.connection.execute("delete from migration where version = (select max(version) from migration)")
+        for arguments in (["news"], ["news", "--export", "create", "20180509T15:01:31"]):
+            assert await run(s, environment, *arguments) == 1
+            told = capsys.readouterr().err
+            assert "run `relay migrate`" in told
+            assert "does not answer" not in told
+        assert s.sim.record.of("user").logins == 0
 
 
 async def test_what_cannot_be_done_is_said(

@@ -58,7 +58,7 @@ def test_names_carry_units(metrics: Metrics) -> None:
     for family in families(metrics):
         if family.type == "counter":
             assert {sample.name for sample in family.samples} == {f"{family.name}_total"}
-        elif family.name not in YES_OR_NO and family.name not in NOUNS and family.name != "relay_build":
+        elif family.name not in YES_OR_NO and family.name not in NOUNS and family.type != "info":
             assert family.name.endswith(UNITS), family.name
         assert not re.search(r"_(ms|millis|minutes|hours|days|kb|mb|percent|count|sum|bucket)(_|$)", family.name)
 
@@ -79,13 +79,14 @@ def test_accounts_stand_on_gauges_only(metrics: Metrics) -> None:
     by_account = {
         family.name: family.type for family in families(metrics) if any("account" in s.labels for s in family.samples)
     }
-    assert set(by_account.values()) == {"gauge"}
+    assert set(by_account.values()) == {"gauge", "info"}
     assert set(by_account) == {
         "relay_pending_events",
         "relay_oldest_unsettled_seconds",
         "relay_flush_after_seconds",
         "relay_dead_letters",
         "relay_conservation_violations",
+        "relay_account",
     }
 
 
@@ -94,7 +95,7 @@ def test_every_series_exists_at_zero(metrics: Metrics) -> None:
     empty = {family.name for family in families(metrics) if not family.samples}
     assert empty == {"relay_certificate_expiry_seconds", "relay_secret_age_seconds", *QUOTAS}
     for family in families(metrics):
-        if family.name not in {"relay_build", "relay_database_connections"}:
+        if family.type != "info" and family.name != "relay_database_connections":
             assert {sample.value for sample in family.samples} <= {0.0}, family.name
     lanes = {tuple(s.labels.values()) for f in families(metrics) if f.name == "relay_lanes" for s in f.samples}
     assert lanes == {(state, reason) for state, reasons in LANE_STATES.items() for reason in reasons}
@@ -124,10 +125,23 @@ def test_accounts_beyond_the_limit_share_a_label() -> None:
     assert labels[:200] == [f"a{n}" for n in range(200)]
     assert labels[200:] == [OTHER] * 100
     assert metrics.account("gone from the settings") == OTHER
-    pending = next(family for family in families(metrics) if family.name == "relay_pending_events")
-    assert [sample.labels["account"] for sample in pending.samples] == [*labels[:200], OTHER]
+    pending, info = (labelled(metrics, name) for name in ("relay_pending_events", "relay_account"))
+    assert pending == [*labels[:200], OTHER]
+    assert info == labels[:200], "all others have no one login"
     assert metrics.vendor("a299") == "blastmail", "vendors are known whatever the limit"
     assert metrics.vendor("gone from the settings") == OTHER
+
+
+def labelled(metrics: Metrics, name: str) -> list[str]:
+    """Return the accounts of a family's series."""
+    return [s.labels["account"] for family in families(metrics) if family.name == name for s in family.samples]
+
+
+def test_each_account_tells_its_login(metrics: Metrics) -> None:
+    """What is known by login and what is known by account can be joined."""
+    value = metrics.registry.get_sample_value
+    assert value("relay_account_info", {"account": "a0", "login": "hai", "vendor": "haihai"}) == 1
+    assert value("relay_account_info", {"account": "a1", "login": "blast", "vendor": "blastmail"}) == 1
 
 
 def test_nobody_shares_a_label_below_the_limit(metrics: Metrics) -> None:

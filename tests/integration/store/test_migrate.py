@@ -8,9 +8,9 @@ import asyncpg
 import pytest
 
 from relay.demo.databases import Databases
-from relay.errors import SchemaUnknown, SettingsError, Unavailable
+from relay.errors import RelayError, SchemaUnknown, SettingsError, Unavailable
 from relay.events import Operation
-from relay.migrate import check_schema, migrate, migrations
+from relay.migrate import LOCK_TIMEOUT_S, check_schema, migrate, migrations
 from relay.store import Store
 from tests.conftest import Servers
 from tests.integration.store.made import ACCOUNT, LOGIN, Bench, raw_connection
@@ -127,6 +127,70 @@ async def test_no_postgres_is_unavailable(server: Databases, empty: str) -> None
         await other.execute("select pg_terminate_backend($1)", pids[0]["pid"])
         with pytest.raises(Unavailable):
             await waiting
+
+
+# -- beside a relay that runs -----------------------------------------------------------------------------------------
+
+WAITING = "select exists (select from pg_locks where not granted and relation = $1::regclass)"
+THEN_CURSOR = """
+do $$ begin
+    while not exists (select from pg_locks where not granted and relation = 'batch'::regclass) loop
+        perform pg_sleep(0.01);
+    end loop;
+    lock table cursor in row exclusive mode;
+end $$
+"""
+
+
+@pytest.fixture
+async def older(empty: str, tmp_path: Path) -> str:
+    """Give the URL of a database as the version before left it: the newest migration is not applied."""
+    before = {migration.name: migration.text for migration in migrations()[:3]}
+    assert await migrate(empty, written(tmp_path / "older", **before)) == [1, 2, 3]
+    return empty
+
+
+async def test_a_deadlock_with_a_relay_that_settles_is_tried_again(
+    older: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Settling holds its batch and then wants the cursor; the migration, the other way round, gives way."""
+    async with raw_connection(older) as settling:
+        transaction = settling.transaction()
+        await transaction.start()
+        await settling.execute("lock table batch in row exclusive mode")
+        migrating = asyncio.create_task(migrate(older))
+        await settling.execute(THEN_CURSOR)
+        await transaction.commit()
+        assert await migrating == [migration.version for migration in migrations()[3:]]
+        await check_schema(settling)
+    told = [record.msg for record in caplog.records if isinstance(record.msg, dict)]
+    assert [line["reason"] for line in told if line["event"] == "migration_gave_way"] == ["DeadlockDetectedError"]
+
+
+async def test_who_comes_behind_a_waiting_migration_does_not_wait_for_long(older: str) -> None:
+    """A long transaction uses a table: what comes later gets at it soon, and the migration when that has ended."""
+    async with raw_connection(older) as long, raw_connection(older) as later, asyncio.TaskGroup() as group:
+        transaction = long.transaction()
+        await transaction.start()
+        await long.execute("lock table cursor in access share mode")
+        migrating = group.create_task(migrate(older))
+        while not await later.fetchval(WAITING, "cursor"):
+            pass
+        async with asyncio.timeout(LOCK_TIMEOUT_S + 2):
+            await later.execute("update cursor set attempts = attempts")
+        assert not migrating.done()
+        await transaction.commit()
+        assert await migrating == [migration.version for migration in migrations()[3:]]
+
+
+async def test_a_table_that_stays_in_use_is_told(older: str) -> None:
+    """After the last try: that nothing was applied and what to do, not that Postgres does not answer."""
+    async with raw_connection(older) as long, long.transaction():
+        await long.execute("lock table cursor in access share mode")
+        with pytest.raises(RelayError, match=r"nothing was applied.* run `relay migrate` again") as told:
+            await migrate(older, tries_max=1)
+        assert not isinstance(told.value, Unavailable)
+    assert await migrate(older) == [migration.version for migration in migrations()[3:]]
 
 
 # -- what is made sure of at start -----------------------------------------------------------------------------------
