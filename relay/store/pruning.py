@@ -11,14 +11,15 @@ in that statement. It stays as long as one of these holds:
   a late repeat of an older word changes nothing, stops outlive upserts, and how a customer stands can be told. Where
   customers are followed, also the last of each kind that following asks for (`relay.store.following`), but not the
   record of who has asked to be deleted since;
-- an opt-out that is still in the log was superseded by it, which is a part of that one's proof;
+- an opt-out that is still in the log was superseded by it, or ended by it as an allow: a part of that one's proof;
 - it is the original of a copy for which one of these holds, or such a copy of an original that stays. Of an original
   that stays, only the last copies do, as many as are told.
 
 What a later word of the same customer has made needless is found again at each pass, also below `pruned_to`. That only
 says up to where events may be missing: batches that begin below it are not recounted, nor rendered.
 
-A batch stays with its uploads as long as an event that it held is in the log: it proves what became of it.
+A batch stays with its uploads as long as an event that it held is in the log: it proves what became of it. In which line
+an opt-out stood is written down (`proven_line`) when the first other event of its file goes.
 """
 
 from dataclasses import dataclass

@@ -20,6 +20,9 @@ create table act (
 comment on table act is 'The audit record: who changed what, or looked at customers'' data, and when. Append-only.';
 comment on column act.who is 'The name of a token for the status API, or the user who gave a command.';
 
+-- What was done to a batch, among all that was ever done.
+create index act_batch on act (batch_id, id) where batch_id is not null;
+
 create function act_is_immutable() returns trigger language plpgsql as $$
 begin
     raise exception 'the audit record is append-only' using errcode = 'integrity_constraint_violation';
@@ -31,6 +34,16 @@ alter table cursor
     add column pruned_to bigint not null default 0,
     add constraint cursor_prunes_what_was_cut check (pruned_to <= position);
 comment on column cursor.pruned_to is 'Up to this id retention has been here: settled events may be gone.';
+
+create table proven_line (
+    account text not null,
+    event_id bigint not null,
+    batch_id bigint not null,
+    line bigint not null,
+    primary key (account, event_id, batch_id),
+    constraint proven_line_is_below_the_header check (line >= 2)
+);
+comment on table proven_line is 'Where opt-outs stood in files of which retention has deleted others since: it can no longer be counted.';
 
 -- What was received when, for the chart of the last hours: events lie nearly in the order of their receipt.
 create index event_received on event using brin (received_at) with (pages_per_range = 32, autosummarize = on);

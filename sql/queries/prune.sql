@@ -167,15 +167,60 @@ with cut as materialized (
         ) x
     ) x
     where o.id in (select word from member) and (x.proves or x.opt_outs >= $8)
+    union all
+    -- and so do allows from after a stop or ban in the log, which ended it
+    select o.id
+    from old o
+    where o.original and $2 = 'allow'
+      and (
+          select true from event x
+          where x.account = $1 and x.customer = o.customer and x.operation <> 'upsert' and (x.operation in ('stop', 'ban')) is true
+            and x.occurred_at < o.occurred_at and x.again_of is null
+          limit 1
+      )
 ), doomed as materialized (
     select m.id from member m
     where m.word not in (select word from unsettled) and m.word not in (select word from witness)
+), torn as materialized (
+    -- files of opt-outs that lose their first line: from here on it could not be counted any more in which line the others stood
+    select b.id, b.cut_from, b.cut_to
+    from (
+        select * from batch b
+        where b.state <> 'replaced' and b.account = $1 and b.operation = $2 and b.cut_to >= (select min(id) from doomed)
+        union all
+        select * from batch b
+        where b.state = 'replaced' and b.operation in ('delete', 'stop', 'ban') and b.account = $1 and b.operation = $2
+          and b.cut_to >= (select min(id) from doomed)
+    ) b
+    where $2 in ('delete', 'stop', 'ban') and b.cut_from < (select max(id) from doomed)
+      and exists (select from doomed d where d.id > b.cut_from and d.id <= b.cut_to)
+      and exists (select from upload u where u.account = b.account and u.batch_id = b.id)
+), proven as (
+    insert into proven_line (account, event_id, batch_id, line)
+    select $1, l.id, t.id, l.line
+    from torn t
+    cross join lateral (
+        select e.id, 1 + row_number() over (order by e.id) as line
+        from event e
+        where e.account = $1 and e.operation = $2 and e.id > t.cut_from and e.id <= t.cut_to
+          and ((select s.batch_id from superseded s where s.account = $1 and s.event_id = e.id) <= t.id) is not true
+    ) l
+    where l.id not in (select id from doomed)
+      -- what was torn before has its lines
+      and not exists (
+          select from event e
+          join proven_line p on p.account = e.account and p.event_id = e.id and p.batch_id = t.id
+          where e.account = $1 and e.operation = $2 and e.id > t.cut_from and e.id <= t.cut_to
+      )
+    on conflict do nothing
 ), deleted as (
     delete from event e where e.account = $1 and e.id = any (array(select id from doomed)) returning e.id
 ), no_longer_superseded as (
     delete from superseded s where s.account = $1 and s.event_id = any (array(select id from doomed))
 ), no_longer_rejected as (
     delete from rejection r where r.account = $1 and r.event_id = any (array(select id from doomed))
+), no_longer_proven as (
+    delete from proven_line p where p.account = $1 and p.event_id = any (array(select id from doomed))
 ), been_at as (
     update cursor c set pruned_to = greatest(c.pruned_to, d.last)
     from (select max(id) as last from doomed) d

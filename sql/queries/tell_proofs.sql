@@ -57,12 +57,16 @@ with recursive word as (
     ) numbered
     where back <= $4 + 1
 ), line as materialized (
-    select h.account, h.batch_id, h.event_id, counted.line, r.refused
+    select h.account, h.batch_id, h.event_id, coalesce(p.line, counted.line) as line, r.refused
     from (select distinct account, batch_id, event_id, operation, cut_from from sent where back <= $4) h
+    -- where retention has deleted others of the file, the line can no longer be counted
+    left join lateral (
+        select p.line from proven_line p where p.account = h.account and p.event_id = h.event_id and p.batch_id = h.batch_id limit 1
+    ) p on true
     cross join lateral (
         select 1 + count(*) as line
         from event e
-        where e.account = h.account and e.operation = h.operation and e.id > h.cut_from and e.id <= h.event_id
+        where p.line is null and e.account = h.account and e.operation = h.operation and e.id > h.cut_from and e.id <= h.event_id
           -- a look-up for each row, never a join over all that was ever superseded
           and ((select s.batch_id from superseded s where s.account = e.account and s.event_id = e.id) <= h.batch_id) is not true
     ) counted

@@ -130,8 +130,9 @@ class PrunedWalk(Walk):
         assert after.pending == before.pending
         assert after.standings == before.standings
         assert after.proofs.keys() <= before.proofs.keys()
-        for word, proven in after.proofs.items():
-            assert proven == before.proofs[word], word
+        for word, (proven, by_allow) in after.proofs.items():
+            assert proven == before.proofs[word][0], word
+            assert by_allow >= before.proofs[word][1], word
 
     async def go(self) -> None:
         """Walk, then let everything heal, as the walk that it is does; retention goes on all the time."""
@@ -165,7 +166,7 @@ class Told:
     """What operators are told of some customers: how they stand, what proves their opt-outs, what waits."""
 
     standings: Sequence[str]
-    proofs: Mapping[int, str]
+    proofs: Mapping[int, tuple[str, bool]]
     dead_letters: object
     pending: Mapping[Operation, int]
 
@@ -182,9 +183,9 @@ async def told(w: World, account: str, addresses: Iterable[str]) -> Told:
         last = {event.again_of or event.event_id: event for event in sorted(events, key=lambda event: event.event_id)}
         for key, chain in (await w.store.tell_proofs(opt_outs(events))).items():
             proven = proof(chain, last[key[1]], None, {})
-            # which word has ended an opt-out is told among those that are kept; that one has is told for ever
-            ended = proven.lifted_by is not None
-            proofs[key[1]] = f"{proven.model_copy(update={'lifted_by': None}).model_dump_json()}, ended: {ended}"
+            # an allow that has ended an opt-out stays with it; the record of who came back after a deletion may go
+            by = proven.lifted_by.operation if proven.lifted_by is not None else None
+            proofs[key[1]] = (proven.model_copy(update={"lifted_by": None}).model_dump_json(), by is A)
     unsettled = [one for one in await w.store.tell_unsettled() if one.account == account]
     return Told(
         standings=standings,
@@ -398,6 +399,7 @@ async def test_dead_letters_stay_until_somebody_has_acted(said: Said) -> None:
     """Refused lines and given up files, though a later word has come, for an operator to look at; then they go."""
     await said.say("refused", U, 1, "a")
     await said.say("delivered", U, 1, "b")
+    await said.say("stays", U, 1, "d")
     refused = await said.send(U, 2)
     await said.say("failed", U, 1, "c")
     failed = await said.bench.uploading(said.lease, U)
@@ -407,7 +409,7 @@ async def test_dead_letters_stay_until_somebody_has_acted(said: Said) -> None:
     for customer in "abc":
         await said.say(f"later {customer}", U, 2, customer)
     await said.send(U)
-    later = {"later a", "later b", "later c"}
+    later = {"stays", "later a", "later b", "later c"}
     assert await said.left() == {"refused", "failed"} | later
     assert await said.bench.store.dismiss_batch(ACCOUNT, refused.id) == 1
     assert await said.left(keep_s=3600) == {"refused", "failed"} | later
@@ -418,7 +420,7 @@ async def test_dead_letters_stay_until_somebody_has_acted(said: Said) -> None:
     assert (await said.bench.cut(said.lease, U)).superseded == 1
     assert await said.left(keep_s=3600) == {"failed"} | later, "somebody has just acted on it"
     assert await said.left() == later
-    assert await said.bench.column("select count(*) from event") == [3]
+    assert await said.bench.column("select count(*) from event") == [len(later)]
 
 
 async def test_an_allow_that_may_have_arrived_stays(said: Said) -> None:
@@ -504,6 +506,45 @@ async def test_what_replaced_an_opt_out_that_stays_stays_with_it(said: Said) -> 
     [_, by] = (await said.bench.store.tell_proofs([(ACCOUNT, said.ids["late"])]))[ACCOUNT, said.ids["late"]]
     assert by.word.event_id == said.ids["allow"]
     assert await said.left() == {"last"}
+
+
+async def test_the_line_of_an_opt_out_is_told_when_others_of_its_file_are_gone(said: Said) -> None:
+    """It is what the vendor has, and could not be counted any more; in every file that held it."""
+    for customer in "abcd":
+        await said.say(f"stop {customer}", S, 1, customer)
+    lost = await said.bench.uploading(said.lease, S)
+    await said.bench.settle(said.lease, lost, settle(lost, Refused("no"), TERMS), outcome="refused")
+    while await said.send_if_any(S):
+        pass
+    keys = [(ACCOUNT, said.ids[f"stop {customer}"]) for customer in "bd"]
+    before = await said.bench.store.tell_proofs(keys)
+    assert [[carrier.line for carrier in before[key][0].carriers] for key in keys] == [[3, 3], [5, 2]]
+    for number, customer in enumerate("ca"):
+        await said.say(f"allow {customer}", A, 2 + number, customer)
+        await said.send(A)
+        await said.left()
+        assert await said.bench.store.tell_proofs(keys) == before
+    assert await said.left() == {"stop b", "stop d", "allow c", "allow a"}
+    lines = "select line from proven_line order by event_id, batch_id"
+    assert await said.bench.column(lines) == [3, 3, 5]
+    for customer in "bd":
+        await said.say(f"allow {customer}", A, 9, customer)
+    await said.send(A)
+    await said.left()
+    assert await said.bench.column(lines) == []
+
+
+async def test_an_allow_stays_with_the_opt_out_that_it_ended(said: Said) -> None:
+    """A refused stop that nobody has looked at is told as ended, however many words came since."""
+    await said.say("stop", S, 1)
+    refused = await said.send(S, 2)
+    await said.sent(("allow", A, 2), ("second", S, 3))
+    assert await said.left() == {"stop", "allow", "second"}
+    [own] = (await said.bench.store.tell_proofs([(ACCOUNT, said.ids["stop"])]))[ACCOUNT, said.ids["stop"]]
+    assert own.lifted_by is not None
+    assert own.lifted_by.event_id == said.ids["allow"]
+    assert await said.bench.store.dismiss_batch(ACCOUNT, refused.id) == 1
+    assert await said.left() == {"second"}
 
 
 def settled_as(batch: Manifest, state: str) -> Settlement:

@@ -217,3 +217,27 @@ async def test_dead_letters_are_found_by_their_index(bench: Bench) -> None:
     )
     plan = await plan_of(bench.connection, "tell_dead_letters", ([ACCOUNT],))
     assert "rejection_open" in plan, plan
+
+
+async def test_what_was_done_to_a_batch_is_found_by_its_index(bench: Bench) -> None:
+    """The audit record grows for ever, and most of it is about no batch: neither is walked through for one batch.
+
+    Without a batch a page is read from the newest on, no further than its limit. Both also once the statement has been
+    prepared for long, when Postgres may take one plan for any arguments.
+    """
+    await bench.execute(
+        "insert into act (who, through, act, account, batch_id)"
+        " select 'sato', 'api', case when i % 10 = 0 then 'retry' else 'search' end, 'account-0',"
+        " case when i % 10 = 0 then i % 500 end"
+        " from generate_series(1, 20000) i; analyze act"
+    )
+    await bench.execute(f"prepare acts as {sql('tell_acts')}")
+    asked = {batch: f"execute acts(null, null, {batch}, null, null, {2**63 - 1}, 50)" for batch in ("10", "null")}
+    for _ in range(10):
+        for batch, index in (("10", "act_batch"), ("null", "act_pkey")):
+            rows = await bench.connection.fetch(f"explain (analyze, costs off, timing off) {asked[batch]}")
+            plan = "\n".join(row[0] for row in rows)
+            told = f"batch {batch}\n{plan}"
+            assert re.search(rf"\b{index}\b", plan), told
+            assert work_of(plan) <= 50, told
+    assert len(await bench.store.tell_acts(batch_id=10, limit=50)) == 40

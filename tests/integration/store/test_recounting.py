@@ -67,7 +67,8 @@ async def told(bench: Bench) -> Sequence[tuple[str, int]]:
 async def history(bench: Bench) -> tuple[Manifest, Manifest]:
     """Two files of upserts with superseded events in and between them, an opt-out, a refused line, and what waits."""
     lease = await bench.lease()
-    await bench.append(*(bench.event(U, name, 5) for name in "abc"), bench.event(U, "b", 1), bench.event(S, "c", 6))
+    await bench.append(bench.event(U, "a", 5), bench.event(S, "c", 6), bench.event(U, "b", 5), bench.event(U, "c", 5))
+    await bench.append(bench.event(U, "b", 1))
     first = await bench.uploading(lease, U)
     refused = settle(first, Delivered((LineRejection(3, "refused"),)), TERMS)
     await bench.settle(lease, first, refused)
