@@ -13,6 +13,7 @@ from relay.events import TYPES, EventState
 from relay.metrics import Metrics
 from relay.settings import LOGIN_MODELS, Account, ApiToken, Process, Source, load
 from relay.status.service import ENDPOINTS
+from tests.monitoring.grafana import anchors
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -88,3 +89,11 @@ def test_every_place_in_the_map_exists() -> None:
         assert f"\n{target}:" in makefile, target
     for path in re.findall(r"`((?:relay|sql|tests)/[\w/.]+)`", README):
         assert (ROOT / path).exists(), path
+
+
+def test_every_link_leads_somewhere() -> None:
+    """A link within README ends at one of its headings, one to a file at a file."""
+    links = re.findall(r"\]\(([^)\s]+)\)", README)
+    assert {link for link in links if link.startswith("#") and link[1:] not in anchors(README)} == set()
+    files = [link for link in links if not link.startswith(("#", "http"))]
+    assert {file for file in files if not (ROOT / file.partition("#")[0]).exists()} == set()
