@@ -8,7 +8,6 @@ ends it with what relay said.
 
 import asyncio
 import contextlib
-import json
 import os
 import re
 import signal
@@ -23,9 +22,10 @@ import aiohttp
 from rich.console import Console
 
 from relay.demo.names import SIGNING_SECRET
+from relay.demo.signing import signed
 from relay.demo.traffic import Sent, endless
 from relay.errors import FieldError, RelayError, SettingsError
-from relay.receive.auth import ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, sign, signing_key
+from relay.receive.auth import signing_key
 
 SENDERS = 8
 """So many webhooks are under way at once: one answer takes some milliseconds, so 200 a second need no more."""
@@ -155,14 +155,7 @@ class Traffic:
 
     async def _try(self, webhook: Sent) -> tuple[str, float]:
         """Post a webhook once; return why relay did not take it ("" if it did) and how long to wait. Raises Refused."""
-        body = json.dumps(webhook.body(), ensure_ascii=False).encode("utf-8")
-        timestamp = str(int(datetime.now(UTC).timestamp()))
-        headers = {
-            "Content-Type": "application/json",
-            ID_HEADER: webhook.message_id,
-            TIMESTAMP_HEADER: timestamp,
-            SIGNATURE_HEADER: sign(self._wanted.key, webhook.message_id, timestamp, body),
-        }
+        body, headers = signed(webhook, self._wanted.key)
         async with self._session.post(
             self._wanted.endpoint, data=body, headers=headers, allow_redirects=False
         ) as response:

@@ -1,7 +1,6 @@
 """`relay demo`: a stream of webhooks for generated customers, and the proof that each reader list is right."""
 
 import asyncio
-import json
 import signal
 import tempfile
 from datetime import UTC, datetime, timedelta
@@ -15,9 +14,10 @@ from rich.table import Table
 
 from relay.demo.customers import PLANS
 from relay.demo.names import COLUMNS, SIGNING_SECRET
+from relay.demo.signing import signed
 from relay.demo.stage import Stage, staged
 from relay.demo.traffic import Expected, Sent, as_mailed, stream
-from relay.receive.auth import sign, signing_key
+from relay.receive.auth import signing_key
 
 SENDERS = 16
 SETTLED_WITHIN_S = 300.0
@@ -30,6 +30,7 @@ async def demo(*, customers: int, seed: int, once: bool) -> int:
     with tempfile.TemporaryDirectory(prefix="relay-demo-") as directory:
         async with staged(Path(directory)) as stage, aiohttp.ClientSession() as session:
             console.print(f"relay     {stage.relay.url}")
+            console.print(f"ops page  {stage.relay.url}/  with the token {stage.token}", soft_wrap=True)
             console.print(f"metrics   {stage.relay.ops_url}/metrics")
             console.print(f"settings  {stage.settings}", soft_wrap=True)
             expected = await _send_all(console, session, stage, customers, seed)
@@ -69,15 +70,8 @@ async def _send_all(
 
 async def _post(session: aiohttp.ClientSession, url: str, key: bytes, webhook: Sent) -> None:
     """Post one signed webhook; where relay asks for patience, be patient."""
-    body = json.dumps(webhook.body(), ensure_ascii=False).encode("utf-8")
     while True:
-        timestamp = str(int(datetime.now(UTC).timestamp()))
-        headers = {
-            "Content-Type": "application/json",
-            "webhook-id": webhook.message_id,
-            "webhook-timestamp": timestamp,
-            "webhook-signature": sign(key, webhook.message_id, timestamp, body),
-        }
+        body, headers = signed(webhook, key)
         async with session.post(url, data=body, headers=headers) as response:
             if response.status == 202:  # noqa: PLR2004 - Accepted
                 return
@@ -183,7 +177,8 @@ Try this, then look at the batches again:
   curl -s -H 'Authorization: Bearer {stage.token}' '{stage.relay.url}/v1/batches?limit=5'
   curl -s -H 'Authorization: Bearer {stage.token}' {stage.relay.url}/v1/webhooks/crm/{shown}
   curl -s {stage.relay.ops_url}/metrics | grep ^relay_
-Simulated vendors (make them fail: POST /_sim/faults, look: GET /_sim/readers):"""
+Simulated vendors (make them fail: POST /_sim/faults, look: GET /_sim/readers):""",
+        soft_wrap=True,
     )
     for account, (_, contract, url) in stage.sims.items():
         console.print(f"  {account}: {url}  contract {contract}")
