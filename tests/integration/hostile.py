@@ -184,7 +184,7 @@ def _bad_framing() -> Iterator[Case]:
 
 def _bad_targets() -> Iterator[Case]:
     targets: dict[str, int | None] = {
-        "/": 404,
+        "/": 405,
         "//": 404,
         "/v1/webhooks/": 404,
         "/v1/webhooks/crm/": 404,
@@ -217,7 +217,7 @@ def _bad_targets() -> Iterator[Case]:
         "/v1/webhooks/__proto__": 401,
         "/%2e%2e/%2e%2e/v1/webhooks/crm": 404,
         "/" + "a/" * 5_000: 404,
-        "http://evil.example.com/": 404,
+        "http://evil.example.com/": 405,
         "http://[/v1/webhooks/crm": 400,
         "http:///v1/webhooks/crm": 400,
         "v1/webhooks/crm": 400,
