@@ -141,6 +141,8 @@ class Service:
         self.metrics.sample_age.set_function(lambda: time.monotonic() - began)
         if "flush" in self._process.roles:
             self.metrics.conservation_recount_age.set_function(lambda: time.monotonic() - began)
+            if self._process.retention_days:
+                self.metrics.retention_pass_age.set_function(lambda: time.monotonic() - began)
 
     def _open_store(self, pool: str, connections_max: int) -> AbstractAsyncContextManager[Store]:
         return Store.open(
@@ -185,7 +187,7 @@ class Service:
             besides["clearing"] = Clearing(store, client, self._plans).run
             besides["recounter"] = Recounter(store, self.metrics).run
             if self._process.retention_days:
-                besides["pruner"] = Pruner(store, self.metrics, self._process.retention_days * DAY_S).run
+                besides["pruner"] = self._pruner(store).run
         fingerprints = {login: plan.fingerprint for login, plan in self._plans.items()}
         besides["loop watch"] = partial(watch_loop, self.metrics)
         besides["sampler"] = Sampler(store, self._settings, self.metrics, fingerprints=fingerprints).run
@@ -210,6 +212,10 @@ class Service:
             for task in beside:
                 task.cancel()
         log.info("ended")
+
+    def _pruner(self, store: Store) -> Pruner:
+        deletes_records = [name for name, account in self._settings.accounts.items() if account.delete_error_records]
+        return Pruner(store, self.metrics, self._process.retention_days * DAY_S, deletes_records=deletes_records)
 
     def _flusher(self, store: Store, spool: Spool, client: Client) -> Flusher:
         worker = LaneWorker(

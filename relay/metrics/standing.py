@@ -106,6 +106,12 @@ class Standing:
         self.retention_deleted = Counter(
             "relay_retention_deleted_events_total", "Settled events deleted at their age.", registry=registry
         )
+        self.retention_pass_age = Gauge(
+            "relay_retention_pass_age_seconds",
+            "Seconds since the last pass of retention over the whole log began, at first since the process did; "
+            "0 where none flushes or all is kept.",
+            registry=registry,
+        )
         self.sample_age = Gauge(
             "relay_sample_age_seconds",
             "Seconds since the gauges about the database were last read from it, at first since the process began.",

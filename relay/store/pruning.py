@@ -9,8 +9,11 @@ in that statement. It stays as long as one of these holds:
 - it is the last of its customer's words of its kind, among those that wait no more: the last upsert or delete, the last
   permission word, the last delete, the last delete that was sent. What these supersede they go on superseding, so that
   a late repeat of an older word changes nothing, stops outlive upserts, and how a customer stands can be told. Where
-  customers are followed, also the last of each kind that following asks for (`relay.store.following`), but not the
-  record of who has asked to be deleted since;
+  customers are followed, also the last of each kind that following asks for (`relay.store.following`), but the record
+  of who has asked to be deleted since only if it is from after somebody left that address: by it
+  `relay.receive.following` tells who has come back there, and takes the stops along when that one leaves again;
+- it is an upsert or allow that happened when it arrived (by `order_by`, or for want of a timestamp), of a customer
+  whose last word is an opt-out: a repeat would be the later word, and only this event's id tells that it is one;
 - an opt-out that is still in the log was superseded by it, or ended by it as an allow: a part of that one's proof;
 - it is the original of a copy for which one of these holds, or such a copy of an original that stays. Of an original
   that stays, only the last copies do, as many as are told.
@@ -18,7 +21,8 @@ in that statement. It stays as long as one of these holds:
 What a later word of the same customer has made needless is found again at each pass, also below `pruned_to`. That only
 says up to where events may be missing: batches that begin below it are not recounted, nor rendered.
 
-A batch stays with its uploads as long as an event that it held is in the log: it proves what became of it. In which line
+A batch stays with its uploads as long as an event that it held is in the log: it proves what became of it. So it does
+as long as relay is to delete the vendor's record of its refused lines, which is personal data, too. In which line
 an opt-out stood is written down (`proven_line`) when the first other event of its file goes.
 """
 
@@ -76,13 +80,16 @@ class Pruning(Database):
             return Pruned(**await one(connection, "prune", *args))
 
     async def prune_batches(
-        self, account: str, behind: int, *, keep_s: float, batches_max: int
+        self, account: str, behind: int, *, keep_s: float, batches_max: int, deletes_records: bool
     ) -> PrunedBatches | None:
-        """Delete batches of which nothing is left, of up to `batches_max` behind `behind`; None as for `prune`."""
+        """Delete batches of which nothing is left, of up to `batches_max` behind `behind`; None as for `prune`.
+
+        `deletes_records` says that the account deletes error records at the vendor: those of which some are there stay.
+        """
         async with self.transaction() as connection:
             if not await _alone(connection):
                 return None
-            args = (account, behind, batches_max, keep_s + BATCHES_LONGER_S)
+            args = (account, behind, batches_max, keep_s + BATCHES_LONGER_S, deletes_records)
             return PrunedBatches(**await one(connection, "prune_batches", *args))
 
     async def is_pruned(self, account: str, batch_id: int) -> bool:

@@ -20,7 +20,9 @@ with cut as materialized (
     ) n
     where n.id <= (select until from place)
 ), old as materialized (
-    select l.*, l.again_of is null or (select true from event o where o.account = $1 and o.id = l.again_of) is not true as original
+    select l.*, l.again_of is null or (select true from event o where o.account = $1 and o.id = l.again_of) is not true as original,
+           -- what happened when it arrived; a replica whose clock runs ahead has appended it as what happened a little before
+           $2 in ('upsert', 'allow') and l.occurred_at >= l.received_at - interval '100 milliseconds' as by_arrival
     from looked_at l
     where l.received_at < (select horizon from place)
 ), customer as materialized (
@@ -107,9 +109,40 @@ with cut as materialized (
             order by l.occurred_at desc, l.received_at desc, l.id desc
             limit 1
         )
+        union all
+        (
+            -- the last record from after somebody has left, also of who was deleted since: by it who comes from there again is known to
+            select l.id from event l
+            where (select followed from place) and $2 = 'upsert'
+              and l.occurred_at > (select min(f.left_at) from former_address f where f.account = $1 and f.customer = k.customer)
+              and l.account = $1 and l.customer = k.customer and (l.operation = 'upsert') is true
+              and l.again_of is null and l.id <= (select c.until from cut c where c.operation = l.operation)
+            order by l.occurred_at desc, l.received_at desc, l.id desc
+            limit 1
+        )
     ) w
+), opted_out as materialized (
+    -- whose last word is an opt-out, of those of whom something happened when it arrived: a repeat would be the later word
+    select k.customer
+    from (select distinct o.customer from old o where o.original and o.by_arrival) k
+    where (
+            select l.operation = 'delete' from event l
+            where l.account = $1 and l.customer = k.customer and (l.operation in ('upsert', 'delete')) is true and l.again_of is null
+            order by l.occurred_at desc, l.operation in ('delete', 'stop', 'ban') desc, l.received_at desc, l.id desc
+            limit 1
+        )
+       -- a stop outlives upserts, but for the leaves of those that are followed
+       or ($2 = 'allow' or (select followed from place)) and (
+            select l.operation <> 'allow' from event l
+            where l.account = $1 and l.customer = k.customer and l.operation <> 'upsert' and (l.operation in ('stop', 'ban', 'allow')) is true
+              and l.again_of is null
+            order by l.occurred_at desc, l.operation in ('delete', 'stop', 'ban') desc, l.received_at desc, l.id desc
+            limit 1
+        )
 ), replaced as materialized (
-    select o.* from old o where o.original and o.id not in (select id from standing)
+    select o.* from old o
+    where o.original and o.id not in (select id from standing)
+      and not (o.by_arrival and o.customer in (select customer from opted_out))
 ), member as materialized (
     -- an original with its copies; or a copy by itself, that is one too many. Look-ups, never joins over the log
     select o.id as word, o.id from replaced o

@@ -1,4 +1,5 @@
 -- Delete batches of an account, with their uploads, behind the batch $2, up to $3 of them looked at, that ended more than $4 seconds ago and of which nothing is left in the log.
+-- With $5, not those of which the vendor has a record of refused lines that relay is to delete: by it relay knows which.
 with looked_at as materialized (
     select b.account, b.id, b.operation, b.cut_from, b.cut_to, b.state, greatest(b.ended_at, b.retried_at, b.dismissed_at) as ended_at
     from batch b
@@ -18,6 +19,7 @@ with looked_at as materialized (
           order by e.id
           limit 1
       ) is not true
+      and not ($5 and exists (select from error_record r where r.account = b.account and r.batch_id = b.id and r.deleted_at is null))
 ), no_longer_recorded as (
     delete from error_record r where r.account = $1 and r.batch_id = any (array(select id from doomed))
 ), no_longer_rejected as (

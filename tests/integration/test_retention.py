@@ -1,6 +1,8 @@
 """Retention as operators and senders meet it: the setting, the service that prunes, what is told of what is gone."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from relay.errors import SettingsError
 from relay.events import Operation
 from relay.flush import Pruner, Recounter
 from relay.settings import load, process
+from tests.integration import test_following as following
 from tests.integration.telling import ACCOUNT, Desk, desk, told_settings
 from tests.waiting import until
 
@@ -128,6 +131,90 @@ async def test_dead_letters_are_told_until_somebody_acts(database: str, tmp_path
         assert (await d.problem(409, "POST", f"/v1/batches/{batch['id']}/retry"))["detail"]
 
 
+async def all_is_delivered(front: following.Front) -> None:
+    """Let all that was said have gone up an hour ago."""
+    await front.connection.execute(
+        """
+        with said as (
+            select account, operation, min(id) - 1 as cut_from, max(id) as cut_to, count(*) as rows from event
+            group by 1, 2
+        ), filed as (
+            insert into batch (account, id, login, operation, layout, header, cut_from, cut_to, rows, bytes, state,
+                               oldest_received_at, created_at, ended_at)
+            select account, nextval('batch_id_seq'), 'haihai', operation, 1, array['E'], cut_from, cut_to, rows, 100,
+                   'accepted', now(), now(), now() - interval '1 hour'
+            from said
+        )
+        insert into cursor (account, operation, position) select account, operation, cut_to from said
+        on conflict (account, operation) do update set position = excluded.position
+        """
+    )
+
+
+@pytest.mark.parametrize("retention", [False, True], ids=["all kept", "pruned"])
+async def test_a_stop_is_carried_on_though_the_record_it_goes_by_is_old(database: str, *, retention: bool) -> None:
+    """Without ids, who comes from an address that was left before is known by the last record there, deleted or not.
+
+    Else who was stopped there would be mailed at the next address.
+    """
+    by_address = following.settings(
+        customer_id=None,
+        previous_address="was",
+        body_signature=None,
+        plain=None,
+        types={},
+        bearer_tokens=["shop-token"],
+        accounts=["news"],
+    )
+    async with following.serving(by_address, database) as front:
+
+        async def say(kind: str, second: int, **data: object) -> None:
+            answer = await front.say(kind, f"{kind}-{second}", second, "shop", **data)
+            assert answer.status == 202, await answer.text()
+
+        await say("created", 1, email=HANAKO, was=TARO)
+        await say("created", 2, email=TARO, was=TARO)
+        await say("deleted", 4, email=TARO)
+        await say("stopped", 5, email=TARO)
+        if retention:
+            await all_is_delivered(front)
+            await Pruner(front.store, front.metrics, 0, share_max=1).prune()
+        await say("updated", 6, email=HANAKO, was=TARO)
+        told = [(operation, address) for name, operation, address in await front.log() if name.startswith("updated")]
+    assert ("stop", HANAKO) in told
+
+
+@pytest.mark.parametrize("deletes", [False, True])
+async def test_the_service_keeps_what_it_is_to_delete_at_the_vendor(
+    database: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, *, deletes: bool
+) -> None:
+    """The batch by which it knows the vendor's record, of accounts that have such records deleted; of no other."""
+    async with desk(database, tmp_path, told_settings()) as d:
+        await d.append((UPSERT, TARO))
+        await d.flush(Delivered())
+        [first] = [batch["id"] for batch in await d.batches()]
+        await d.append((UPSERT, TARO))
+        await d.flush(Delivered())
+        await d.w.connection_execute(
+            "insert into error_record (login, kind, date, count, account, batch_id, number)"
+            " values ('login-0', 'create', '20260101T000000', 1, $1, $2, 1)",
+            ACCOUNT,
+            first,
+        )
+        await d.w.connection_execute("update batch set ended_at = ended_at - interval '10 days'")
+        await d.w.connection_execute("delete from deployment")
+    text = SETTINGS.replace("columns =", f"delete_error_records = {str(deletes).lower()}\ncolumns =")
+    caplog.set_level("INFO")
+    async with serving(database, tmp_path, "8", text) as service:
+        await until(lambda: any("'event': 'pruned'" in str(record.msg) for record in caplog.records))
+        assert value(service, "relay_retention_deleted_events_total") == 1
+    connection = await asyncpg.connect(database)
+    try:
+        assert (await connection.fetchval("select count(*) from batch where id = $1", first) == 1) == deletes
+    finally:
+        await connection.close()
+
+
 SETTINGS = """
 [sources.crm]
 bearer_tokens = ["test-token-0123456789"]
@@ -143,6 +230,34 @@ login = "login-0"
 columns = { "E-Mail" = "email" }
 operations = { "customer.banned" = "stop" }
 """
+
+
+@asynccontextmanager
+async def serving(database: str, tmp_path: Path, days: str, text: str) -> AsyncIterator[app.Service]:
+    """Run the service with retention of so many days and these settings."""
+    config = tmp_path / "relay.toml"
+    config.write_text(text, encoding="utf-8")
+    env = {
+        "RELAY_DATABASE_URL": database,
+        "RELAY_SECRET_KEY": "0123456789abcdef",
+        "RELAY_SPOOL_DIR": str(tmp_path / "spool"),
+        "RELAY_HOST": "127.0.0.1",
+        "RELAY_PORT": "0",
+        "RELAY_OPS_HOST": "127.0.0.1",
+        "RELAY_OPS_PORT": "0",
+        "RELAY_RETENTION_DAYS": days,
+    }
+    service = app.Service(process(env), load(config, env))
+    async with asyncio.TaskGroup() as group:
+        group.create_task(service.run())
+        await service.started
+        yield service
+        service.stop()
+
+
+def value(service: app.Service, name: str, **labels: str) -> Any:  # noqa: ANN401 - a number, or none yet
+    """What the service tells of itself."""
+    return service.metrics.registry.get_sample_value(name, labels)
 
 
 async def counted(url: str) -> int:
@@ -165,29 +280,10 @@ async def test_the_service_prunes_what_is_older_than_it_was_told(
             await d.flush()
         await d.w.connection_execute("update batch set ended_at = ended_at - interval '9 days'")
         await d.w.connection_execute("delete from deployment")
-    config = tmp_path / "relay.toml"
-    config.write_text(SETTINGS, encoding="utf-8")
-    env = {
-        "RELAY_DATABASE_URL": database,
-        "RELAY_SECRET_KEY": "0123456789abcdef",
-        "RELAY_SPOOL_DIR": str(tmp_path / "spool"),
-        "RELAY_HOST": "127.0.0.1",
-        "RELAY_PORT": "0",
-        "RELAY_OPS_HOST": "127.0.0.1",
-        "RELAY_OPS_PORT": "0",
-        "RELAY_RETENTION_DAYS": days,
-    }
-    service = app.Service(process(env), load(config, env))
-
-    def value(name: str, **labels: str) -> Any:  # noqa: ANN401 - a number, or none yet
-        return service.metrics.registry.get_sample_value(name, labels)
-
-    async with asyncio.TaskGroup() as group:
-        group.create_task(service.run())
-        await service.started
-        await until(lambda: value("relay_conservation_recounted_events_total") >= left)
-        await until(lambda: value("relay_retention_deleted_events_total") == 3 - left)
-        assert value("relay_retention_seconds") == int(days) * DAY_S
-        assert value("relay_conservation_violations", account=ACCOUNT) == 0
-        service.stop()
+    async with serving(database, tmp_path, days, SETTINGS) as service:
+        await until(lambda: value(service, "relay_conservation_recounted_events_total") >= left)
+        await until(lambda: value(service, "relay_retention_deleted_events_total") == 3 - left)
+        assert value(service, "relay_retention_seconds") == int(days) * DAY_S
+        assert (value(service, "relay_retention_pass_age_seconds") > 0) == (days != "0")
+        assert value(service, "relay_conservation_violations", account=ACCOUNT) == 0
     assert await counted(database) == left

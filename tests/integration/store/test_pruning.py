@@ -3,12 +3,14 @@
 import asyncio
 import os
 import random
+import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,14 +28,14 @@ from relay.batches import (
 )
 from relay.demo.postgres import VERSION_MIN
 from relay.errors import ConservationBroken, Unavailable
-from relay.events import LEAVING_SUFFIXES, Operation
+from relay.events import LEAVING_SUFFIXES, Event, Operation
 from relay.flush import LoginPlan
 from relay.flush.pruning import Pruner
 from relay.flush.recounting import Finding, Recounter
 from relay.metrics import Metrics
 from relay.status.proof import opt_outs, proof
 from relay.status.standing import order, standing
-from relay.store import Lease, Pruned, Store, TakenRecord
+from relay.store import Lease, Pruned, PrunedBatches, Store, TakenRecord
 from relay.store.append import _known
 from relay.store.database import sql
 from relay.store.pruning import BATCHES_LONGER_S
@@ -65,7 +67,9 @@ def postgres_version(request: pytest.FixtureRequest, wanted_version: int | None)
     return version if version is not None else wanted_version
 
 
-async def prune(store: Store, account: str = ACCOUNT, *, keep_s: float = 0, part_events: int = 1000) -> int:
+async def prune(
+    store: Store, account: str = ACCOUNT, *, keep_s: float = 0, part_events: int = 1000, deletes_records: bool = False
+) -> int:
     """Pass over an account until nothing more goes; return how many events went. Batches go with their events."""
     gone = 0
     while True:
@@ -77,7 +81,12 @@ async def prune(store: Store, account: str = ACCOUNT, *, keep_s: float = 0, part
                 if found is not None:  # else another walk prunes in this moment
                     part = found
                     gone += part.deleted
-            while await store.prune_batches(account, 0, keep_s=keep_s - BATCHES_LONGER_S, batches_max=1000) is None:
+            while (
+                await store.prune_batches(
+                    account, 0, keep_s=keep_s - BATCHES_LONGER_S, batches_max=1000, deletes_records=deletes_records
+                )
+                is None
+            ):
                 pass
         if gone == before:
             return gone
@@ -556,7 +565,8 @@ def settled_as(batch: Manifest, state: str) -> Settlement:
 async def test_what_following_asks_for_stays(said: Said, seed: int) -> None:
     """Where customers are followed, their words are read by kind: all that is read was there before, and is after.
 
-    But the record of a customer who has asked to be deleted since: that decides on nothing any more.
+    But the record of a customer who has asked to be deleted since, unless somebody had left the place before it: then
+    it decides on who has come back there.
     """
     rng = random.Random(seed)
     events = []
@@ -576,6 +586,17 @@ async def test_what_following_asks_for_stays(said: Said, seed: int) -> None:
         ACCOUNT,
     )
     customers = [KEYS.customer(f"{number}@example.jp") for number in range(40)]
+    # the first ten places were left before all that was said there, the next ten after, or not for sure
+    for number, left_at in [(number, "-infinity" if number % 2 else "2000-01-01") for number in range(10)] + [
+        (number, "infinity") for number in range(10, 20)
+    ]:
+        await said.bench.execute(
+            "insert into former_address (account, customer, source, customer_id, left_at)"
+            " values ($1, $2, 'crm', '\\x00', $3::text::timestamptz)",
+            ACCOUNT,
+            customers[number],
+            left_at,
+        )
     asked = ([ACCOUNT] * 40, customers, [f"%{suffix}" for suffix in LEAVING_SUFFIXES])
 
     async def read() -> dict[tuple[bytes, str], tuple[object, ...]]:
@@ -596,13 +617,92 @@ async def test_what_following_asks_for_stays(said: Said, seed: int) -> None:
     assert await findings(said.bench.store) == []
     deleted = {
         (customer, "upsert")
-        for customer in customers
+        for customer in customers[10:]
         if before.get((customer, "delete"), ()) > before.get((customer, "upsert"), ())
     }
     assert {key: word for key, word in before.items() if key not in deleted} == {
         key: word for key, word in after.items() if key not in deleted
     }
     assert any(key in before and key not in after for key in deleted), "records of the deleted go"
+
+
+# -- what happened when it arrived -----------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Arriving:
+    """An account of which all is said without a time of its own, and sent at once."""
+
+    said: Said
+    webhooks: dict[str, Event] = field(default_factory=dict)
+
+    async def say(self, *words: tuple[str, Operation], ahead_s: float = 0) -> None:
+        """Say words; by a clock that is ahead Postgres takes its own time for when they happened."""
+        for name, operation in words:
+            now = datetime.now(UTC) + timedelta(seconds=ahead_s)
+            event = replace(self.said.bench.event(operation, "a"), occurred_at=now, received_at=now)
+            [self.said.ids[name]] = await self.said.bench.append(event)
+            self.webhooks[name] = event
+            await self.said.send_if_any(operation)
+
+    async def repeat(self, name: str) -> tuple[str, bool]:
+        """Receive a webhook again; what it is taken for, and whether it goes up."""
+        now = datetime.now(UTC)
+        event = self.webhooks[name]
+        [again] = await self.said.bench.store.append([replace(event, occurred_at=now, received_at=now)])
+        return again.status, await self.said.send_if_any(event.operation)
+
+
+@pytest.mark.parametrize("ahead_s", [0, 0.05])
+@pytest.mark.parametrize(
+    ("words", "repeated"),
+    [
+        ([("record", U), ("deleted", D)], "record"),
+        ([("record", U), ("deleted", D), ("stopped", S)], "record"),
+        ([("first", U), ("deleted", D), ("second", U), ("again", D)], "first"),
+        ([("allow", A), ("stopped", S)], "allow"),
+        ([("allow", A), ("record", U), ("banned", B)], "allow"),
+        ([("allow", A), ("allowed", A), ("deleted", D)], "allow"),
+    ],
+    ids=lambda what: "-".join(name for name, _ in what) if isinstance(what, list) else "",
+)
+@BOTH
+async def test_nobody_comes_back_by_a_repeat_of_what_has_no_time_of_its_own(
+    said: Said, words: Sequence[tuple[str, Operation]], repeated: str, ahead_s: float
+) -> None:
+    """It would be the later word: while the last is an opt-out, it is known by its id however old it is."""
+    arriving = Arriving(said)
+    await arriving.say(*words, ahead_s=ahead_s)
+    last = max(event.received_at for event in arriving.webhooks.values())
+    await until(lambda: datetime.now(UTC) > last)
+    await said.left()
+    assert await arriving.repeat(repeated) == ("duplicate", False)
+
+
+async def test_what_has_no_time_of_its_own_goes_while_the_customer_is_welcome(said: Said) -> None:
+    """A repeat of an old record changes data only, and one of an old deletion deletes: the safe side."""
+    arriving = Arriving(said)
+    await arriving.say(("first", U), ("second", U), ("deleted", D), ("back", U), ("again", D), ("here", U))
+    await arriving.say(("allowed", A), ("allowed again", A))
+    assert await said.left() == {"again", "here", "allowed again"}
+    for name in ("first", "deleted", "allowed"):
+        assert await arriving.repeat(name) == ("new", True)
+
+
+async def test_records_of_the_stopped_go_as_a_stop_outlives_them(said: Said) -> None:
+    """Whoever repeats them; not where customers are followed, as a record from where one had left ends that leave."""
+    arriving = Arriving(said)
+    await arriving.say(("first", U), ("second", U), ("stopped", S))
+    await said.bench.execute(
+        "insert into known_address (account, source, customer_id, address, customer, occurred_at, received_at)"
+        " values ($1, 'crm', '\\x00', 'somebody@example.jp', '\\x00', now(), now())",
+        ACCOUNT,
+    )
+    assert await said.left() == {"first", "second", "stopped"}
+    await said.bench.execute("delete from known_address")
+    assert await said.left() == {"second", "stopped"}
+    assert await arriving.repeat("first") == ("new", True)
+    assert await said.send_if_any(S), "and the stop behind it"
 
 
 # -- batches ---------------------------------------------------------------------------------------------------------
@@ -631,6 +731,38 @@ async def test_batches_go_with_their_last_event(said: Said) -> None:
     assert await said.bench.store.tell_batch(first.id) is None
 
 
+@BOTH
+async def test_a_batch_stays_while_relay_is_to_delete_the_vendors_record_of_it(said: Said) -> None:
+    """Where the account says so: forgotten, it would stay at the vendor, with the addresses of its refused lines."""
+    await said.say("refused", U, 1)
+    refused = await said.send(U, 1)
+    record = TakenRecord("create", "20260101T000000", 1, ACCOUNT, refused.id, 1)
+    await said.bench.store.take_record(said.lease.login, record)
+    await said.bench.store.dismiss_batch(ACCOUNT, refused.id)
+    await said.sent(("second", U, 2))
+    await prune(said.bench.store, deletes_records=True)
+    assert await said.bench.column("select id from event") == [said.ids["second"]]
+    assert await said.bench.store.list_undeleted(said.lease.login, [ACCOUNT]) == [record]
+    for deletes_records in ([ACCOUNT], []):
+        kept = refused.id in await said.bench.column("select id from batch")
+        assert kept, "kept so far"
+        await pruner(said, keep_s=-BATCHES_LONGER_S, deletes_records=deletes_records).prune()
+        assert (refused.id in await said.bench.column("select id from batch")) == bool(deletes_records)
+
+
+async def test_a_batch_goes_once_the_vendors_record_of_it_is_deleted(said: Said) -> None:
+    """Then there is nothing left to do."""
+    await said.say("refused", U, 1)
+    refused = await said.send(U, 1)
+    record = TakenRecord("create", "20260101T000000", 1, ACCOUNT, refused.id, 1)
+    await said.bench.store.take_record(said.lease.login, record)
+    await said.bench.store.dismiss_batch(ACCOUNT, refused.id)
+    await said.sent(("second", U, 2))
+    await said.bench.store.record_deleted(said.lease.login, record.kind, record.date)
+    await prune(said.bench.store, deletes_records=True)
+    assert refused.id not in await said.bench.column("select id from batch")
+
+
 async def test_batches_stay_a_day_longer(said: Said) -> None:
     """What looks for the vendor's records of their uploads does so for as long as events may be kept at the least."""
     await said.sent(("first", U, 1), ("second", U, 2))
@@ -639,7 +771,8 @@ async def test_batches_stay_a_day_longer(said: Said) -> None:
     assert gone is not None
     assert gone.deleted == 1
     found = [
-        await said.bench.store.prune_batches(ACCOUNT, 0, keep_s=hours * 3600, batches_max=10) for hours in (1, -13, -15)
+        await said.bench.store.prune_batches(ACCOUNT, 0, keep_s=hours * 3600, batches_max=10, deletes_records=False)
+        for hours in (1, -13, -15)
     ]
     assert [part and (part.looked_at, part.deleted) for part in found] == [(2, 0), (2, 0), (2, 1)]
 
@@ -686,16 +819,66 @@ async def test_one_replica_prunes_at_a_time(said: Said) -> None:
     async with raw_connection(said.bench.url) as connection, connection.transaction():
         assert await connection.fetchval(sql("lock_pruning"))
         assert await said.bench.store.prune(ACCOUNT, U, 0, keep_s=0, events_max=10) is None
-        assert await said.bench.store.prune_batches(ACCOUNT, 0, keep_s=0, batches_max=10) is None
+        assert await said.bench.store.prune_batches(ACCOUNT, 0, keep_s=0, batches_max=10, deletes_records=False) is None
         assert not (await pruner(said).prune()).whole
     passes = await asyncio.gather(*(pruner(said).prune() for _ in range(3)))
     assert sum(one.events[ACCOUNT] for one in passes) <= 5
     assert await said.left() == {"5"}
 
 
-def pruner(said: Said, metrics: Metrics | None = None, keep_s: float = 0) -> Pruner:
+def pruner(
+    said: Said,
+    metrics: Metrics | None = None,
+    keep_s: float = 0,
+    *,
+    deletes_records: Collection[str] = (),
+    clock: Callable[[], float] = time.monotonic,
+) -> Pruner:
     """A pruner that does not rest."""
-    return Pruner(said.bench.store, metrics or Metrics(), keep_s, part_events=2, share_max=1, pass_every_s=0)
+    return Pruner(
+        said.bench.store,
+        metrics or Metrics(),
+        keep_s,
+        deletes_records=deletes_records,
+        part_events=2,
+        share_max=1,
+        pass_every_s=0,
+        clock=clock,
+    )
+
+
+@pytest.mark.parametrize("met_at", ["the first part", "the batches"])
+async def test_a_pass_ends_where_another_replica_is_met(said: Said, met_at: str) -> None:
+    """At the first part whose lock is not to be had: two side by side would look at everything twice, all the time."""
+    await said.sent(("first", U, 1), ("stop", S, 1))
+    metrics, now, asked = Metrics(), 0.0, list[str]()
+    store = said.bench.store
+    prune_part, prune_batches = store.prune, store.prune_batches
+
+    async def part(account: str, operation: Operation, behind: int, **how: Any) -> Pruned | None:  # noqa: ANN401 - handed on
+        asked.append(operation)
+        return None if met_at == "the first part" else await prune_part(account, operation, behind, **how)
+
+    async def batches(account: str, behind: int, **how: Any) -> PrunedBatches | None:  # noqa: ANN401 - passed on
+        asked.append("batches")
+        return None if met_at == "the batches" else await prune_batches(account, behind, **how)
+
+    async def operations() -> list[tuple[str, Operation]]:
+        return [(ACCOUNT, U), (ACCOUNT, S), ("another", U)]
+
+    def age() -> float | None:
+        return metrics.registry.get_sample_value("relay_retention_pass_age_seconds")
+
+    one = pruner(said, metrics, clock=lambda: now)
+    now = 5
+    assert (await one.prune()).whole
+    now = 7
+    assert age() == 2, "since the last whole pass began"
+    store.list_operations = operations  # type: ignore[method-assign] # of two accounts
+    store.prune, store.prune_batches = part, batches  # type: ignore[method-assign] # as if another one held the lock
+    assert not (await one.prune()).whole
+    assert len(asked) == (1 if met_at == "the first part" else 4), asked
+    assert age() == 2
 
 
 async def test_a_pass_that_was_cut_off_leaves_nothing_wrong(said: Said) -> None:

@@ -126,7 +126,7 @@ HOT: Mapping[str, tuple[Sequence[object], Sequence[str]]] = {
         (ACCOUNT, "delete", 0, 1_000, -86_400, 21, ["%→moved"], 200),
         ("event_customer", "event_customer_permission", "event_again", "superseded_pkey"),
     ),
-    "prune_batches": ((ACCOUNT, 10, 100, -86_400), ("event_waiting", "superseded_pkey")),
+    "prune_batches": ((ACCOUNT, 10, 100, -86_400, True), ("event_waiting", "superseded_pkey")),
     "find_gone": (([ACCOUNT] * 2, [3, 4]), ("event_pkey",)),
     "recount": ((ACCOUNT, "upsert", CUT_TO // 2, 5_000), ("event_waiting", "superseded_pkey")),
     "tell_proofs": (
