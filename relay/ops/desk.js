@@ -24,8 +24,21 @@ export function spelled(error) {
   return error.status === 403 ? t("lacks", told) : told;
 }
 
+const HEARD_MS = 6_000;
+let answer = { text: "", until: 0 };
+
 /** Say what was done or failed, where it is seen and read aloud. */
 export function say(text, tone = "good") {
+  answer = { text, until: performance.now() + HEARD_MS };
+  put(text, tone);
+}
+
+/** Say what has changed by itself. It may follow from what somebody has just done, whose answer stays beside it. */
+export function tell(text, tone) {
+  put(performance.now() < answer.until ? `${answer.text} ${text}` : text, tone);
+}
+
+function put(text, tone) {
   const place = document.getElementById("said");
   place.className = tone;
   place.textContent = "";

@@ -2,7 +2,7 @@
 
 import { ask, path } from "./api.js";
 import { bdi, button, el, lay } from "./dom.js";
-import { desk, say } from "./desk.js";
+import { desk, tell } from "./desk.js";
 import { findings, grouped } from "./findings.js";
 import { showBatch } from "./batch.js";
 import { filterBatches } from "./batches.js";
@@ -48,7 +48,7 @@ export function show() {
   );
   document.title = pressing.length ? `(${pressing.length}) relay` : "relay";
   const told = [headline, ...new Set(found.map((one) => one.about ?? one.key))].join();
-  if (before && told !== before) say(headline, tone);
+  if (before && told !== before) tell(headline, tone);
   before = told;
 }
 

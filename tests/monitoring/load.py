@@ -15,7 +15,7 @@ from relay.demo.customers import generate
 from relay.demo.traffic import stream
 from tests.acceptance.harness import TOKEN, World, signed
 from tests.acceptance.processes import Relay, until
-from tests.monitoring.prometheus import Prometheus
+from tests.monitoring.prometheus import SCRAPE_S, Prometheus
 from tests.monitoring.stage import CUSTOMERS_FIELD, Vendors
 
 MOVES_WITHIN_S = 90.0
@@ -208,8 +208,21 @@ class Load:
             await asyncio.sleep(
                 max(0.0, begin + least_s - time.monotonic())
             )  # what a graph shows; no wait for anything
+            await self._scraped(prometheus, [self.receive, self.flush])
             for task in always:
                 task.cancel()
+
+    async def _scraped(self, prometheus: Prometheus, relays: list[Relay]) -> None:
+        """Wait until Prometheus has looked at each of these since now, and so has seen what `watch` has."""
+        since = time.time()
+
+        async def looked() -> bool:
+            seen = await asyncio.to_thread(
+                prometheus.query, f"timestamp(relay_ready) > {since + SCRAPE_S}", time.time()
+            )
+            return {one.labels["pod"] for one in seen} >= {relay.name for relay in relays}
+
+        await until("Prometheus has scraped what has moved last", looked)
 
     async def _start(self, relay: Relay, prometheus: Prometheus) -> None:
         """Start a process, and wait until Prometheus has seen its counters stand still: else it sees none begin."""
